@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ports: the Protocols that the surroundings implement. An adapter and its fake pass the same contract suite (tests/contracts).
+
+Duty: say what the agent may ask of the world. Nothing here does anything.
+Invariant: no method blocks longer than a loop turn may take; what can block is asked for and answered by a later signal.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from edgeheal.core.now import Now
+from edgeheal.core.signal import Signal
+
+
+class Clock(Protocol):
+    """Where `now` comes from."""
+
+    def now(self) -> Now:
+        """This instant."""
+
+
+class Source(Protocol):
+    """Something with descriptors and deadlines that the one loop drives. Signals leave through the `emit` given at construction."""
+
+    def fds(self) -> dict[int, int]:
+        """Descriptor -> epoll event mask to wait for, as of now."""
+
+    def ready(self, fd: int, events: int) -> None:
+        """A descriptor is ready; read or write what can be had without blocking."""
+
+    def due(self) -> int:
+        """Monotonic ns of the next deadline; 0 = none."""
+
+    def tick(self, now_ns: int) -> None:
+        """A deadline has come (or the loop woke anyway)."""
+
+
+Emit = Callable[[Signal], None]
+
+
+class AppRow(Protocol):
+    """What an AppProvider says of one app; read-only attributes."""
+
+    app: str
+    phase: int
+    run: int
+    pid: int
+    wanted: bool
+    wanted_by: int
+    tree: tuple[int, ...]
+
+
+class AppProvider(Protocol):
+    """Whoever runs apps: the guard's children now; systemd units and containers later. Contract: tests/contracts/app_provider.py."""
+
+    def state(self, app: str) -> AppRow:
+        """The present, from the source of truth, not from memory of what was asked."""
+
+    def start(self, app: str, by: int) -> None:
+        """Ask for a start; refused while the old run is not known to be gone."""
+
+    def stop(self, app: str, by: int) -> None:
+        """Ask for an ordered stop of the whole tree: TERM, deadline, KILL, deadline."""
+
+    def restart(self, app: str, by: int) -> None:
+        """Stop, then start; what is wanted does not change, and a death in between does not lose the second half."""
+
+    def tree(self, app: str) -> tuple[int, ...]:
+        """Pids of the run, members that left the process group included."""
+
+    def exits(self) -> Iterator[tuple[str, int, int | None, int | None]]:
+        """Ends since the last call: (app, run, exit code or None, signal or None); both None = status unknown."""
+
+
+class JournalFiles(Protocol):
+    """Where the journal's bytes go."""
+
+    def append(self, frame: bytes, *, durable: bool) -> None:
+        """Append one frame; `durable`: on the medium when this returns, else within a second."""
+
+    def read(self) -> Iterator[bytes]:
+        """All frames in order, up to the first damaged one."""
+
+
+class Spool(Protocol):
+    """Records waiting for the fleet, on disk (adapters.spool)."""
+
+    def put(self, body: bytes, *, severity: int, fingerprint: bytes, critical: bool) -> int:
+        """Keep a record; its seq. `critical`: durable when this returns."""
+
+    def pending(self, most: int) -> list[tuple[bytes, int, bytes]]:
+        """The next records to send as (session, seq, body), gravest first, oldest first within."""
+
+    def stored(self, session: bytes, upto: int, exceptions: tuple[int, ...]) -> None:
+        """The fleet has all of `session` up to `upto`, and those in `exceptions` beyond."""
+
+    def depth(self) -> tuple[int, int]:
+        """(records waiting, records dropped since the start)."""
+
+
+class Link(Source, Protocol):
+    """The way to the fleet (adapters.mqtt)."""
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
+        """Hand over; the message id, or 0 when there is no connection."""
+
+    def connected(self) -> bool:
+        """Whether the broker answered lately, judged by received bytes."""

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames between the guard and those at its doors: fixed structs over SOCK_SEQPACKET, bytes in, bytes out.
+
+Duty: pack and unpack; name verbs, events and phases. It judges nothing.
+Invariant: every frame starts with the same 8-byte head (version u8, kind u8, code u16, request u32); each kind has exactly
+one length; no frame carries a path, an argument vector, an environment, a uid or free text from outside - only ids.
+Light on purpose: the resident guard imports it (no dataclasses, typing or enum).
+
+Request  head(kind = verb, code = flags)  app 32s  image 32s  a u64  b u64                                  88 bytes
+Answer   head(kind = ANSWER, code = reason, request echoed)  app 32s  image 32s  a u64  b u64               88 bytes
+AppRow   head(kind = ROW_APP)  app  image  run u32  pid u32  started_ns u64  pause_until u64  until u64
+         phase u8  wanted u8  wanted_by u8  image_state u8  flags u32  restarts u32                         116 bytes
+ImageRow head(kind = ROW_IMAGE)  app  image  version 64s  state u8  reason u8  was u8  flags u8  soak_left u32
+         served_s u64  security u32  schema u32                                                             160 bytes
+Event    head(kind = EV_*, code = detail)  app  image  run u32  pid u32  a u64  b u64  c u32  text 96s       196 bytes
+An answer to STATUS or IMAGES is its rows, then the ANSWER frame. A descriptor may ride with IMPORT, PRESENT, SET_CONFIG,
+SET_SECRET (to the guard) and OPEN_LOG (from it).
+"""
+
+import struct
+
+VERSION = 1
+
+HEAD = struct.Struct("!BBHI")
+PLAIN = struct.Struct("!BBHI32s32sQQ")
+APP_ROW = struct.Struct("!BBHI32s32sIIQQQBBBBII")
+IMAGE_ROW = struct.Struct("!BBHI32s32s64sBBBBIQII")
+EVENT = struct.Struct("!BBHI32s32sIIQQI96s")
+MAX_FRAME = 256
+
+# verbs (requests); the door and its right stand beside each: A the agent's word, P a person of the group, R root or a warrant
+HELLO = 1  # A P   a = highest version spoken; answer: a = boot id (8 bytes of it), b = box seconds, code; app = boundary word
+STATUS = 2  # A P   rows: one AppRow per app (or the one named)
+IMAGES = 3  # A P   rows: one ImageRow per deployment of the app
+FOLLOW = 4  # A P   from now on, events
+START = 5  # A P
+STOP = 6  # A P   person: wanted = stopped until a (0 = for good)
+RESTART = 7  # A P
+RELOAD = 8  # A P   the manifest's reload method
+CLEAN_RESTART = 9  # A P   restart with volatile state cleared
+PROBE = 10  # A P   a = index of the exec or freshness probe; answer: a = verdict, b = took ms, code = reason, image = last output hash
+TRUNCATE = 11  # A     truncate the app's log
+OPEN_LOG = 12  # A P   answer carries a read-only descriptor of the app's log
+SWITCH = 13  # A P   to deployment `image` that is GOOD here (zero id: the newest other GOOD one); a = 1: undo
+TRY = 14  # R     run a WRITTEN deployment as TRIAL
+GIVE_UP = 15  # A P   leave the trial (or a GOOD one) for a GOOD one; nothing is blocked
+MARK_GOOD = 16  # R     shortens the soak that runs
+MARK_FAILED = 17  # R or what the guard saw
+ALLOW = 18  # R
+DROP = 19  # R
+RESTORE_CONFIG = 20  # A P   the config with which the running deployment soaked
+SET_CONFIG = 21  # R     descriptor: the new content
+SET_SECRET = 22  # R     descriptor: the content; image field = secret's name
+HOOK = 23  # A P   app field = hook point, image field = target id
+REBOOT = 24  # A R   a = 0 reboot, 1 power off, 2 halt; b = 1 confirmed
+ORDER = 25  # A     standing order: a = at most n starts, b = life in box seconds
+PAUSE = 26  # P     a = seconds; app "" = all
+RESUME = 27  # P
+IMPORT = 28  # R     descriptor: a bundle; events IMPORT_PROGRESS; answer: image = id, app = app
+PRESENT = 29  # A P   descriptor: sealed memfd with an envelope; answer: code = verdict, a = action, b = counter, app, image = command id
+HOLD_SOAK = 30  # A     a = 1 stop the soak's clock, 0 let it run
+CHALLENGE = 31  # A P   answer: a = boot nonce, b = command counter floor
+BUDGETS = 32  # A P   rows as Events EV_BUDGET (code = kind, a = spent, b = most, c = window s), then the answer
+OVERRIDE = 33  # R     a person overrides the interlock once, recorded
+RELOAD_CONFIG = 34  # R     read the device's config again; answer: a = apps, b = 1 when refused and the old one stands
+HEARTBEAT = 35  # A     the agent's own loop is alive: a = progress counter
+VERIFY = 36  # A P   prove the deployment's files anew
+CHECKS = 37  # A P   run checks/{required,wanted}.d; answer: a = verdict
+TRUST = 38  # R     descriptor: a trust chain (.eht)
+
+ANSWER = 0x80
+ROW_APP = 0x81
+ROW_IMAGE = 0x82
+
+EV_STARTED = 0xA0  # a = By, c flags F_*
+EV_READY = 0xA1
+EV_EXITED = 0xA2  # code = X_* flags; a = exit code or signal; b = lived ms; c = By of the run's end
+EV_START_FAILED = 0xA3  # code = reason, a = errno
+EV_LATE = 0xA4  # heartbeat missed: a = late ms, code 1 = WATCHDOG=trigger
+EV_BACK = 0xA5
+EV_SAID = 0xA6  # text: STATUS; code: SAID_*; a = seconds
+EV_IMAGE = 0xA7  # a deployment moved: a = state, b = reason, code = event
+EV_TRIAL = 0xA8  # trial ended: code 1 good, 0 bad; image; a = reason; text = hex of the image we went back to or ""
+EV_ORDERED = 0xA9  # an order the guard accepted: code = ActionCode, a = until, text = who
+EV_BUDGET = 0xAA
+EV_PROGRESS = 0xAB  # import: a = bytes done, b = bytes in all, code = step
+EV_FIRED = 0xAC  # a standing order started the app; a = how often it has
+EV_UNKILLABLE = 0xAD  # text = wchan; a = seconds since KILL
+EV_CONFIG = 0xAE  # the app's config was put back (code 0) or changed (code 1); a = n
+EV_PORT = 0xAF  # a = port, b = holder's pid, text = command and user
+EV_HOOK = 0xB0  # a hook ran: code = verdict, a = exit status, text = point
+EV_STILL = 0xB1  # the guard's own loop stood still: a = ms
+EV_LEFTOVER = 0xB2  # members of an old run were ended: a = how many
+EV_DAMAGED = 0xB3  # a record was damaged: code = which, text = name
+EV_FOREIGN = 0xB4  # somebody else started or stopped it
+
+# phases of a run, as the guard knows them
+PHASE_STOPPED, PHASE_STARTING, PHASE_RUNNING, PHASE_STOPPING, PHASE_WAITING, PHASE_HELD, PHASE_STUCK = range(7)
+PHASES = ("stopped", "starting", "running", "stopping", "waiting", "held", "stuck")
+
+# AppRow flags
+F_CONFIG_DIFFERS, F_HELD, F_ADOPTED, F_LATE, F_BUSY, F_CAN_RELOAD, F_READY, F_PAUSED, F_ORDERED = (1 << i for i in range(9))
+# ImageRow flags
+I_RUNNING, I_ANCHOR, I_BLOCKED, I_PREVIOUS = (1 << i for i in range(4))
+# EV_EXITED code flags
+X_CODE, X_SIGNAL, X_OOM, X_ORDERED, X_DONE, X_TRIAL, X_CONFIG_DIFFERS, X_CORE = (1 << i for i in range(8))
+# EV_SAID codes
+SAID_STATUS, SAID_RELOADING, SAID_STOPPING, SAID_BUSY, SAID_EXTEND = range(5)
+
+VERBS = {
+    HELLO: "hello", STATUS: "status", IMAGES: "images", FOLLOW: "follow", START: "start", STOP: "stop", RESTART: "restart", RELOAD: "reload",
+    CLEAN_RESTART: "clean restart", PROBE: "probe", TRUNCATE: "truncate", OPEN_LOG: "open log", SWITCH: "switch", TRY: "try", GIVE_UP: "give up",
+    MARK_GOOD: "mark good", MARK_FAILED: "mark failed", ALLOW: "allow", DROP: "drop", RESTORE_CONFIG: "restore config", SET_CONFIG: "set config",
+    SET_SECRET: "set secret", HOOK: "hook", REBOOT: "reboot", ORDER: "standing order", PAUSE: "pause", RESUME: "resume", IMPORT: "import",
+    PRESENT: "present", HOLD_SOAK: "hold soak", CHALLENGE: "challenge", BUDGETS: "budgets", OVERRIDE: "override", RELOAD_CONFIG: "reload config",
+    HEARTBEAT: "heartbeat", VERIFY: "verify", CHECKS: "checks", TRUST: "trust",
+}  # fmt: skip
+
+LENGTHS = {ANSWER: PLAIN.size, ROW_APP: APP_ROW.size, ROW_IMAGE: IMAGE_ROW.size}
+for _kind in range(0xA0, 0xC0):
+    LENGTHS[_kind] = EVENT.size
+for _kind in VERBS:
+    LENGTHS[_kind] = PLAIN.size
+
+
+def text(field: bytes) -> str:
+    """A zero-padded field as text; bytes that are no UTF-8 are shown escaped."""
+    return field.rstrip(b"\0").decode("utf-8", "backslashreplace")
+
+
+def pack_plain(kind: int, *, request: int = 0, code: int = 0, app: str = "", image: bytes = b"", a: int = 0, b: int = 0) -> bytes:
+    """A request (`kind` a verb) or an answer. `app` at most 32 bytes of UTF-8, `image` at most 32 bytes."""
+    return PLAIN.pack(VERSION, kind, code, request & 0xFFFFFFFF, app.encode()[:32], image, a, b)
+
+
+def pack_event(
+    kind: int, *, code: int = 0, app: str = "", image: bytes = b"", run: int = 0, pid: int = 0, a: int = 0, b: int = 0, c: int = 0, say: bytes = b""
+) -> bytes:
+    """An event; `say` is at most 96 bytes, cut beyond."""
+    return EVENT.pack(VERSION, kind, code, 0, app.encode()[:32], image, run, pid, a, b, c, say[:96])
