@@ -38,6 +38,19 @@ class Source(Protocol):
 Emit = Callable[[Signal], None]
 
 
+class Blocking(Protocol):
+    """Where a call that may block in the kernel runs (adapters.blocking): never in the loop, one outstanding per key."""
+
+    def ask(self, key: str, call: Callable[[], object], answer: Callable[[object], None]) -> bool:
+        """Run `call` elsewhere; `answer` gets its value (or the OSError it raised) in a later turn of the loop.
+
+        False, and nothing happens, while an earlier call under `key` has not come back.
+        """
+
+    def stuck_ns(self, key: str) -> int:
+        """Since when (monotonic ns) the call under `key` is out; 0 = none is."""
+
+
 class AppRow(Protocol):
     """What an AppProvider says of one app; read-only attributes."""
 

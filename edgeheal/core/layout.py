@@ -58,3 +58,7 @@ class Layout:
     def log(self, app: str) -> str:
         """The app's output, on tmpfs, opened by the guard with O_APPEND."""
         return f"{self.logs}/{app}.log"
+
+    def metric_socket(self, app: str) -> str:
+        """Where an app's metric datagrams go (EDGEHEAL_METRICS): one socket per app, made by the agent in a folder that the guard gives it."""
+        return f"{self.run}/metrics/{app}.sock"
