@@ -5,11 +5,14 @@ Duty: say what the agent may ask of the world. Nothing here does anything.
 Invariant: no method blocks longer than a loop turn may take; what can block is asked for and answered by a later signal.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Protocol
 
 from edgeheal.core.now import Now
 from edgeheal.core.signal import Signal
+from edgeheal.journal.fold import Recovered
+from edgeheal.journal.ops import Ended, Op
+from edgeheal.journal.records import Record
 
 
 class Clock(Protocol):
@@ -85,27 +88,59 @@ class AppProvider(Protocol):
         """Ends since the last call: (app, run, exit code or None, signal or None); both None = status unknown."""
 
 
-class JournalFiles(Protocol):
-    """Where the journal's bytes go."""
+class Disk(Source, Protocol):
+    """The agent's folder on a medium that may be slow, full, read-only or gone (adapters.disk; lab.storage cuts its power).
 
-    def append(self, frame: bytes, *, durable: bool) -> None:
-        """Append one frame; `durable`: on the medium when this returns, else within a second."""
+    Nothing here blocks the loop longer than the caller says; answers come back in the loop's thread.
+    """
 
-    def read(self) -> Iterator[bytes]:
-        """All frames in order, up to the first damaged one."""
+    def submit(self, ops: Sequence[Op], done: Callable[[Ended], None]) -> int:
+        """Run `ops` in order; a ticket (> 0). `done` is called in the loop's thread, from `ready` or `wait`."""
+
+    def wait(self, ticket: int, timeout_s: float) -> Ended | None:
+        """Block until that batch has ended (its `done` is called first), or None after `timeout_s`."""
+
+    def names(self, folder: str) -> dict[str, int]:
+        """`folder/name` -> size of the plain files there; {} when there is no such folder. For start-up: blocks."""
+
+    def read(self, name: str, at: int, length: int) -> bytes:
+        """Bytes of a file, shorter at its end; OSError when it cannot be read. For start-up: blocks."""
 
 
-class Spool(Protocol):
-    """Records waiting for the fleet, on disk (adapters.spool)."""
+class JournalFiles(Source, Protocol):
+    """The write-ahead record (adapters.journal_files)."""
 
-    def put(self, body: bytes, *, severity: int, fingerprint: bytes, critical: bool) -> int:
-        """Keep a record; its seq. `critical`: durable when this returns."""
+    @property
+    def recovered(self) -> Recovered:
+        """What was found at the start."""
 
-    def pending(self, most: int) -> list[tuple[bytes, int, bytes]]:
-        """The next records to send as (session, seq, body), gravest first, oldest first within."""
+    def keep(self, record: Record, *, durable: bool = False) -> bool:
+        """Append a record. `durable`: True means that it is on the medium, False that it is not; else within a second, True."""
+
+    def snapshot(self) -> bool:
+        """Keep the engine's state now, if the day's budget allows it (at a clean stop, after a change of policy)."""
+
+
+class Spool(Source, Protocol):
+    """Records waiting for the fleet, on disk (adapters.spool). The key of a record is (session, seq)."""
+
+    def put(self, body: bytes, *, severity: int, fingerprint: bytes, critical: bool, incident: int = 0, at_s: int = 0) -> int:
+        """Keep a record of this session; its seq. `critical`: durable when this returns, if the medium takes it.
+
+        `incident`: its number, so that a later revision may stand for an earlier one; `at_s`: wall label.
+        """
+
+    def pending(self, most: int, skip: Container[tuple[bytes, int]] = ()) -> list[tuple[bytes, int, bytes]]:
+        """The next records to send as (session, seq, body), gravest first, oldest first within. `skip`: those that are on their way."""
 
     def stored(self, session: bytes, upto: int, exceptions: tuple[int, ...]) -> None:
         """The fleet has all of `session` up to `upto`, and those in `exceptions` beyond."""
+
+    def refused(self, session: bytes, seq: int, reason: int) -> None:
+        """The broker refused this record by reason code: it is set aside, kept, counted, told, and not sent again."""
+
+    def broke(self, keys: Sequence[tuple[bytes, int]]) -> None:
+        """The connection broke while these were on their way; after N such breaks a record is set aside."""
 
     def depth(self) -> tuple[int, int]:
         """(records waiting, records dropped since the start)."""
