@@ -169,7 +169,8 @@ class ProbeAnswered(Signal):
 class Usage(Signal):
     """One sample of a run. Memory is what cannot be reclaimed (anonymous + shared + unevictable), KiB.
 
-    `limit_kib`, `fds_limit` 0 = none known. `proc_state` is the kernel's letter; `cpu_ms` since the last sample.
+    `limit_kib`, `fds_limit` 0 = none known. `proc_state` is the kernel's letter; `cpu_ms` since the last sample, `every_ms` ago.
+    -1 (memory, fds, fds_limit, children, zombies) = could not be read: unknown, never a figure.
     """
 
     TAG: ClassVar[int] = 13
@@ -190,7 +191,10 @@ class Usage(Signal):
 
 @dataclass(frozen=True, slots=True)
 class HostSample(Signal):
-    """One figure of the box. `metric` is a fixed name (`disk_free_permille:/var`), `limit` 0 = none."""
+    """One figure of the box. `metric` is a name of `core.host_metrics` (`disk_free_permille:var`), `limit` 0 = none.
+
+    `verdict` UNKNOWN (2): it could not be read, the value says nothing.
+    """
 
     TAG: ClassVar[int] = 14
     metric: str = ""
