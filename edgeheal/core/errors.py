@@ -69,6 +69,13 @@ class TrustError(EdgeHealError):
     message_id = "eh-trust"
     hint = "check which keys the device trusts with `edgeheal key show`"
 
+    def __init__(self, message: str, *, reason: int = 0, part: str = "", number: int = -1, hint: str = "", place: str = "") -> None:
+        """As `EdgeHealError`, with `reason` (core.reasons) and, where a bundle is read, its part and object number."""
+        super().__init__(message, hint=hint, place=place)
+        self.reason = reason
+        self.part = part
+        self.number = number
+
 
 class InDoubtError(EdgeHealError):
     """It may or may not have happened, and the fact could not be read back."""
@@ -83,6 +90,14 @@ class ImageError(EdgeHealError):
 
     message_id = "eh-image"
     hint = "build the image again with `edgeheal image build`"
+
+    def __init__(self, message: str, *, reason: int = 0, part: str = "", number: int = -1, hint: str = "", place: str = "") -> None:
+        """As `EdgeHealError`, with `reason` (core.reasons), `part` of the bundle and object `number` (-1: none)."""
+        named = f"{part} object {number}" if number >= 0 else part
+        super().__init__(message, hint=hint, place=place or named)
+        self.reason = reason
+        self.part = part
+        self.number = number
 
 
 class StoreError(EdgeHealError):
