@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from edgeheal.core.now import NS
 from edgeheal.journal.ops import Ended, Op, Sync, Write
 
+PAGE_BYTES = 4_096
 GROUP_NS = NS
 RETRY_FIRST_NS = 1 * NS
 RETRY_CAP_NS = 60 * NS
@@ -26,6 +27,11 @@ class _Stretch:
     name: str
     at: int
     data: bytearray
+
+
+def _pages(stretch: _Stretch) -> int:
+    """Bytes of the pages that a stretch touches: what the medium writes for it at least."""
+    return (max(stretch.at + len(stretch.data) - 1, stretch.at) // PAGE_BYTES - stretch.at // PAGE_BYTES + 1) * PAGE_BYTES
 
 
 class GroupCommit:
@@ -142,7 +148,7 @@ class GroupCommit:
         if ended.errno:
             self._failed(ended, sent_ns)
             return
-        self.bytes_written += sum(len(s.data) for s in self._flying)
+        self.bytes_written += sum(_pages(s) for s in self._flying)
         self.syncs += 1
         self._flying = []
         self._flying_extra = []

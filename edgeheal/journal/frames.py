@@ -18,7 +18,7 @@ SYNC = b"\xe5\x4a"
 _HEAD = struct.Struct("!2sBBII")
 _CHECKED = struct.Struct("!IBBI")
 HEAD_BYTES = _HEAD.size
-MAX_BODY = 1 << 20
+MAX_BODY = 8 << 20
 SCAN_FACTOR = 16  # a scan past damage checks at most this many times the bytes there are, whatever lengths they claim
 
 

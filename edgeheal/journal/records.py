@@ -215,7 +215,7 @@ def _typed(cls: type[Record], plain: Any) -> Record:
     for (name, kind), value in zip(_SHAPES[cls], plain[1:], strict=False):
         if not isinstance(value, kind):
             raise TypeError(name)
-        values[name] = tuple(value) if name == "args" else value
+        values[name] = tuple(value) if isinstance(value, list) else value
     if cls is Snapshot:
         values["state"] = inflate(values["state"], MAX_SNAPSHOT)
     return cls(**values)

@@ -115,7 +115,7 @@ class _Found:
 class SegmentLog:
     """The slots `folder/00.seg`, `01.seg`, ... of `slot_bytes` each. `what` one letter, `salt` gives 32 random bits."""
 
-    def __init__(self, folder: str, what: bytes, slot_bytes: int, slots: int, sink: Sink, salt: Callable[[], int]) -> None:
+    def __init__(self, folder: str, what: bytes, *, slot_bytes: int, slots: int, sink: Sink, salt: Callable[[], int]) -> None:
         """`sink(name, at, data)` takes each write in order."""
         self._what = what[0]
         self._slot_bytes = slot_bytes
@@ -203,7 +203,7 @@ class SegmentLog:
         self._sink(slot.name, self._slot_bytes - SECTOR, sector)
 
     def load(self, sizes: dict[str, int], read: Callable[[str, int, int], bytes]) -> Held:
-        """Read all slots again; afterwards `roll` must come before the first `put`: an old segment is never appended to.
+        """Read all slots again. The newest segment goes on where its last whole frame ended, unless its file was damaged.
 
         `sizes` of the files that exist, `read(name, at, length)` their bytes; a read that fails raises OSError and is damage.
         """
@@ -219,6 +219,9 @@ class SegmentLog:
         self._marked = self._mark in sizes
         if self._marked and found.last_used < 0 and not found.damage:
             found.damage.append(Damage("emptied", self._mark))
+        hurt = {d.where for d in found.damage if d.what != "torn"}
+        newest = self._by_number.get(self._number)
+        self._current = newest if newest is not None and newest.name not in hurt else None
         fresh = not found.segments and not found.damage and found.last_used < 0
         return Held(tuple(found.segments), tuple(found.damage), fresh)
 
