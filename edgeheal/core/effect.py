@@ -27,7 +27,7 @@ class Verb(IntEnum):
     SAFE_MODE = 11
     PROBE = 12  # probe again now
     LOOK = 13  # ask the guard for the app's facts again
-    GIVE_UP_TRIAL = 14  # back to a GOOD one, nothing blocked
+    GIVE_UP_TRIAL = 14  # back to a GOOD one, nothing blocked; `target` = the trial that is left: if it runs no more, nothing is done
     HOLD_SOAK = 15  # stop the soak's clock
     FOLLOW = 16  # sample once a second while something is suspected; `target` "on" or "off"
 
@@ -82,6 +82,6 @@ class Wake(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Recorded(Effect):
-    """Keep the ring's window with its snapshot as the recording of this incident."""
+    """Keep the ring's window with its snapshot as the recording of this incident; said at its opening and again at its end."""
 
     incident: int

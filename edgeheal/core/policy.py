@@ -95,6 +95,7 @@ class Policy:
     group_window_s: float = 5.0
     seed: int = 1
     version: int = 0
+    hooks: tuple[str, ...] = ()  # hook points that exist here: a remedy without its hook is not offered
 
     def remedy(self, kind: RemedyKind) -> RemedyPolicy:
         """The rung's policy, the default where nothing is said."""
@@ -115,6 +116,7 @@ class Policy:
         """String-keyed map of plain values (enums as their numbers)."""
         plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         plain["mode"] = int(self.mode)
+        plain["hooks"] = list(self.hooks)
         plain["remedies"] = {
             str(int(k)): [int(r.mode), [[b.most, b.per_s] for b in r.budgets], r.probation_s, r.cool_down_s, r.cost] for k, r in self.remedies.items()
         }
@@ -131,6 +133,7 @@ class Policy:
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in plain.items() if k in known}
         values["mode"] = Mode(values["mode"])
+        values["hooks"] = tuple(values.get("hooks", ()))
         values["remedies"] = {
             RemedyKind(int(k)): RemedyPolicy(Mode(m), tuple(Budget(*b) for b in bs), prob, cool, cost)
             for k, (m, bs, prob, cool, cost) in values["remedies"].items()

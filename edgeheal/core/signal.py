@@ -62,6 +62,8 @@ class AppSeen(Signal):
     image_state: int = 0
     config_differs: bool = False
     held: bool = False
+    ready: bool = True
+    started_by: int = 0  # kinds.By of the present run, 0 = not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,10 +361,21 @@ class PortHeld(Signal):
     user: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class AppStuck(Signal):
+    """The guard could not end a run: it outlived SIGKILL by `seconds` so far, and waits in the kernel at `wchan` ("" = not known)."""
+
+    TAG: ClassVar[int] = 29
+    app: str = ""
+    run: int = 0
+    seconds: int = 0
+    wchan: str = ""
+
+
 SIGNALS: tuple[type[Signal], ...] = (
     Tick, PolicyIs, CatalogIs, AppSeen, AppStarted, AppReady, AppExited, StartFailed, HeartbeatMissed, HeartbeatBack, AppSaid,
     ProbeAnswered, Usage, HostSample, Reading, LogSeen, KernelSaid, Booted, DeploymentsAre, TrialEnded, Ordered, ActEnded, LinkIs,
-    StoodStill, SelfSaid, ConfigIs, ForeignStart, PortHeld,
+    StoodStill, SelfSaid, ConfigIs, ForeignStart, PortHeld, AppStuck,
 )  # fmt: skip
 TAGS: dict[int, type[Signal]] = {cls.TAG: cls for cls in SIGNALS}
 
