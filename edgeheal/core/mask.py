@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an app says, made fit to be kept and shown: secrets masked, control characters escaped.
+
+Duty: pure text in, text out; used wherever words from outside become a signal, a screen or an archive.
+Invariants: no control, format or direction character leaves here; masking goes by *values* that are known to be secret (plain,
+percent-encoded, hexadecimal and base64 at any alignment) and by the shapes of secrets; what is masked is `***`, its length is not told.
+"""
+
+import base64
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+MASK = "***"
+KNOWN_MOST = 256
+SHORTEST = 4
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]")
+_NAMES = (
+    r"pass(?:word|wd|phrase|code)|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|auth(?:orization)?|credentials?|cookie|session[_-]?id|psk|bearer"
+)
+_SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL), MASK),
+    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/@]*:[^\s/@]*@"), rf"\1{MASK}@"),
+    (re.compile(rf"(?i)(\b[\w.-]*(?:{_NAMES})[\w.-]*[\"']?\s*[:=]\s*)(?:\"[^\"]*\"|'[^']*'|(?:bearer|basic|digest)\s+\S+|[^\s,;&\"'}}\])]+)"), rf"\1{MASK}"),
+    (re.compile(rf"(?i)(--[\w-]*(?:{_NAMES})[\w-]*\s+)\S+"), rf"\1{MASK}"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.+/=~-]{8,}"), rf"\1 {MASK}"),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"), MASK),
+    (re.compile(r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|xox[abposr]-[\w-]{10,}|sk-[\w-]{20,})"), MASK),
+    (re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}"), MASK),
+)
+_HINT = re.compile(rf"(?i){_NAMES}|basic|://|-----BEGIN|eyJ|AKIA|gh[pousr]_|xox|sk-|[A-Za-z0-9+/_-]{{40}}")
+
+
+def escaped(raw: str | bytes, most: int = 200) -> str:
+    """At most `most` characters; bytes that are no UTF-8 and characters that steer a terminal as `\\xNN`, `\\uNNNN`."""
+    text = raw[: most * 4].decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw[: most * 4]
+    if _UNSAFE.search(text):
+        text = _UNSAFE.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+class Masker:
+    """Masks by shape, and the secrets it was told."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        """`secrets`: values (at least 4 characters) that must not appear in any encoding."""
+        forms: set[str] = set()
+        for value in sorted(set(secrets))[:KNOWN_MOST]:
+            if len(value.strip()) >= SHORTEST:
+                forms |= _forms(value.strip())
+        longest_first = sorted(forms, key=lambda form: (-len(form), form))
+        self._known = re.compile("|".join(re.escape(form) for form in longest_first)) if longest_first else None
+
+    def masked(self, text: str) -> str:
+        """The text without secrets."""
+        if self._known is not None:
+            text = self._known.sub(MASK, text)
+        if _HINT.search(text):
+            for pattern, instead in _SHAPES:
+                text = pattern.sub(instead, text)
+        return text
+
+    def fit(self, raw: str | bytes, most: int = 200) -> str:
+        """Masked first (a cut must not leave half a secret), then escaped and cut to `most` characters."""
+        text = raw[:65_536].decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw[:65_536]
+        return escaped(self.masked(text), most)
+
+
+def _forms(value: str) -> set[str]:
+    """How a value may look: plain, percent-encoded, hexadecimal, base64 within anything."""
+    raw = value.encode()
+    forms = {value, quote(value, safe=""), quote(value), raw.hex(), raw.hex().upper()}
+    for lead, skip in ((0, 0), (1, 2), (2, 3)):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            text = encode(b"\0" * lead + raw).decode().rstrip("=")
+            core = text[skip:] if (len(raw) + lead) % 3 == 0 else text[skip:-1]
+            if len(core) >= SHORTEST:
+                forms.add(core)
+    return forms
