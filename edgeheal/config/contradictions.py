@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that are each fine and together are not.
+
+Duty: one rule a pair. Pure. Yields (dotted keys, what is wrong, nearest valid form).
+Invariant: the defaults contradict nothing.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+from edgeheal.config.kinds import Kind, Millis, Permille, Seconds, Size
+from edgeheal.config.schema import App, Config
+from edgeheal.core.policy import Budget
+
+Contradiction = tuple[tuple[str, ...], str, str]
+_MS, _S, _BYTES, _SHARE = Millis(0, 1 << 50), Seconds(0, 1 << 40), Size(0, 1 << 60), Permille(0, 1_000)
+PING_S = 5  # how often the agent shows the guard that its loop turns
+
+
+def contradictions(config: Config) -> Iterator[Contradiction]:
+    """Every contradiction in `config`."""
+    yield from _ordered(config)
+    yield from _budgets(config)
+    yield from _link(config)
+    yield from _guard(config)
+    for name, app in config.apps.items():
+        yield from _app(name, app, config)
+    yield from _users(config)
+
+
+def _ordered(c: Config) -> Iterator[Contradiction]:
+    """Pairs of which the first may not be above the second."""
+    pairs: list[tuple[str, int, str, int, Kind]] = [
+        ("probes.timeout", c.probes.timeout_ms, "probes.every", c.probes.every_ms, _MS),
+        ("sampling.suspected", c.sampling.suspected_ms, "sampling.every", c.sampling.every_ms, _MS),
+        ("backoff.first", c.backoff.first_ms, "backoff.cap", c.backoff.cap_ms, _MS),
+        ("backoff.cap", c.backoff.cap_ms, "backoff.slow_retry", c.backoff.slow_retry_ms, _MS),
+        ("journal.ring", c.journal.ring_bytes, "journal.size", c.journal.size_bytes, _BYTES),
+        ("link.keep_alive", c.link.keep_alive_s, "link.heartbeat", c.link.heartbeat_s * 2, _S),
+    ]
+    for low, low_value, high, high_value, kind in pairs:
+        if low_value > high_value:
+            limit = f"twice {high}" if low == "link.keep_alive" else high
+            message = f"{kind.show(low_value)} is above {limit} ({kind.show(high_value)})"
+            yield (low, high), message, f"{low.rsplit('.', 1)[1]} = {kind.show(high_value)}"
+    t = c.thresholds
+    if t.disk_critical_permille >= t.disk_low_permille:
+        yield (
+            ("thresholds.disk_critical", "thresholds.disk_low"),
+            f"disk_critical ({_SHARE.show(t.disk_critical_permille)}) must be below disk_low ({_SHARE.show(t.disk_low_permille)})",
+            f"disk_critical = {_SHARE.show(max(1, t.disk_low_permille // 2))}",
+        )
+    if c.guard.stuck_s <= 2 * PING_S:
+        yield ("guard.stuck",), f"the agent shows every {PING_S} s that it lives: a deadline must be above {2 * PING_S} s", f'stuck = "{4 * PING_S}s"'
+    if c.watchdog.device and c.watchdog.timeout_s < 10:
+        yield ("watchdog.timeout", "watchdog.device"), "a hardware watchdog below 10 s would bite a busy box", 'timeout = "30s"'
+
+
+def _budgets(c: Config) -> Iterator[Contradiction]:
+    for name, remedy in c.remedies.items():
+        yield from _windows(f"remedies.{name}.budget", remedy.budget)
+        if remedy.budget and any(remedy.cool_down_ms > b.per_s * 1_000 for b in remedy.budget):
+            yield (
+                (f"remedies.{name}.cool_down", f"remedies.{name}.budget"),
+                "the cool-down is longer than a window of the budget, which could never be spent",
+                f"cool_down = {_S.show(min(b.per_s for b in remedy.budget))}",
+            )
+    for kind in ("starts", "rollback", "hook", "power", "reboot", "config"):
+        yield from _windows(f"guard.budgets.{kind}", getattr(c.guard.budgets, kind))
+
+
+def _windows(key: str, budgets: tuple[Budget, ...]) -> Iterator[Contradiction]:
+    """A longer window must allow more than a shorter one, else the shorter can never be reached."""
+    ordered = sorted(budgets, key=lambda b: b.per_s)
+    for short, long in itertools.pairwise(ordered):
+        if short.per_s == long.per_s or long.most < short.most:
+            yield (key,), f"{long.most} in {_S.show(long.per_s)} makes {short.most} in {_S.show(short.per_s)} meaningless: a longer window must allow more", ""
+
+
+def _link(c: Config) -> Iterator[Contradiction]:
+    link = c.link
+    if link.host and not c.device.id:
+        yield ("device.id", "link.host"), "a device that reports needs a name: device.id", 'id = "gw-0001"'
+    if bool(link.cert) != bool(link.key):
+        said, other = ("cert", "key") if link.cert else ("key", "cert")
+        yield (f"link.{said}", f"link.{other}"), f"{said} needs {other} beside it", f'{other} = "keys/device.{"pem" if other == "cert" else "key"}"'
+    if link.user and not link.password_file:
+        yield ("link.user", "link.password_file"), "a user without a password_file", 'password_file = "keys/broker.password"'
+    if not link.tls:
+        for name in ("ca", "cert", "key"):
+            if getattr(link, name):
+                yield (f"link.{name}", "link.tls"), f"{name} is of no use with tls = false", "tls = true"
+
+
+def _guard(c: Config) -> Iterator[Contradiction]:
+    if c.remedies["reboot"].mode == "act" and not c.guard.reboots:
+        yield ("remedies.reboot.mode", "guard.reboots"), "the guard refuses every reboot while [guard] reboots is false", "reboots = true"
+    if c.remedies["power_cycle"].mode == "act" and not c.hooks.power:
+        yield ("remedies.power_cycle.mode", "hooks.power"), "power cycles ask first while [hooks] power is false", "power = true"
+
+
+def _app(name: str, app: App, c: Config) -> Iterator[Contradiction]:
+    own = f"apps.{name}"
+    for key, needed in (("needs", app.needs), ("wants", app.wants)):
+        for need in needed:
+            kind, _, what = need.partition(":")
+            if kind == "app" and what not in c.apps:
+                yield (f"{own}.{key}",), f"{need}: no such app here", ""
+            if kind == "app" and what == name:
+                yield (f"{own}.{key}",), f"{need}: an app cannot wait for itself", ""
+    for need in set(app.needs) & set(app.wants):
+        yield (f"{own}.needs", f"{own}.wants"), f"{need} stands in needs and in wants", ""
+    if app.actuates is False and app.devices:
+        return  # said by the integrator: it has devices and moves nothing
+    if _circle(name, c):
+        yield (f"{own}.needs",), f"the needs of apps run in a circle through {name}", ""
+
+
+def _circle(name: str, c: Config) -> bool:
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for need in c.apps[waiting.pop()].needs:
+            kind, _, what = need.partition(":")
+            if kind != "app" or what not in c.apps:
+                continue
+            if what == name:
+                return True
+            if what not in seen:
+                seen.add(what)
+                waiting.append(what)
+    return False
+
+
+def _users(c: Config) -> Iterator[Contradiction]:
+    """One user an app, and none of EdgeHeal's own: by name as written; by number where the guard resolves them."""
+    parts = {"agent": c.users.agent, "import": c.users.import_, "store": c.users.store, "verify": c.users.verify, "check": c.users.check}
+    taken: dict[str | int, str] = {}
+    for part, user in parts.items():
+        if user != "self" and user in taken:
+            yield (f"users.{part}", taken[user]), f"{user} is {taken[user]} already: each part needs a user of its own", ""
+        taken.setdefault(user, f"users.{part}")
+    for name, app in c.apps.items():
+        if app.user in ("", "self"):
+            continue
+        if app.user in taken:
+            yield (f"apps.{name}.user", taken[app.user]), f"{app.user} is {taken[app.user]} already: each app needs a user of its own", ""
+        elif isinstance(app.user, int) and c.guard.app_uids[0] <= app.user <= c.guard.app_uids[1]:
+            yield (f"apps.{name}.user", "guard.app_uids"), f"{app.user} is one of those that the guard allots", ""
+        taken.setdefault(app.user, f"apps.{name}.user")
