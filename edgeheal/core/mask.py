@@ -33,7 +33,7 @@ _HINT = re.compile(rf"(?i){_NAMES}|basic|://|-----BEGIN|eyJ|AKIA|gh[pousr]_|xox|
 
 
 def escaped(raw: str | bytes, most: int = 200) -> str:
-    """At most `most` characters; bytes that are no UTF-8 and characters that steer a terminal as `\\xNN`, `\\uNNNN`."""
+    r"""At most `most` characters; bytes that are no UTF-8 and characters that steer a terminal as `\xNN`, `\uNNNN`."""
     text = raw[: most * 4].decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw[: most * 4]
     if _UNSAFE.search(text):
         text = _UNSAFE.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode("ascii"), text)

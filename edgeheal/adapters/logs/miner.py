@@ -30,7 +30,9 @@ _ASIDE = re.compile(r"\s+\((?:<\*>\s?[A-Za-z%]{0,3})?\)|<(?=<\*>)")  # a quantit
 _STARS = re.compile(r"<\*>(?:[\s,;:/|.+#-]*<\*>)+")
 _VALUE = re.compile(r"(?<=[=])[^\s,;)\]}]+")
 _SHAPED = re.compile(r"[\d/\\=]")
-_UNITS = frozenset("ns us ms s sec secs second seconds min minutes h hours B kB KB MB GB KiB MiB GiB bytes %".split())
+_UNITS = frozenset(
+    {"ns", "us", "ms", "s", "sec", "secs", "second", "seconds", "min", "h", "hours", "B", "kB", "KB", "MB", "GB", "KiB", "MiB", "GiB", "bytes", "%"}
+)
 
 
 @dataclass(slots=True)
