@@ -26,7 +26,7 @@ FOUND_WORDS = ("fresh", "found", "damaged", "newer version")
 class Blocks:
     """The pair `path.a`, `path.b` of `size` bytes each; values are dicts with `v` (their version) and `seq` (set here)."""
 
-    __slots__ = ("found", "path", "seq", "size", "version", "_next")
+    __slots__ = ("_next", "found", "path", "seq", "size", "version")
 
     def __init__(self, path: str, size: int, version: int = 1) -> None:
         """`version` is the newest that this program understands. Nothing is read before `load`."""

@@ -48,14 +48,14 @@ class _Run:
     def go(self, answer: "Any") -> None:
         self._answers.append(answer)
         if self._busy:
-            return
+            return  # noqa: TRY300 - it waits
         self._busy = True
         try:
             while self._answers:
                 answer = self._answers.pop()
                 wait = self._job.throw(answer) if isinstance(answer, Refused) else self._job.send(answer)
                 wait(_Once(self.go))
-            return
+            return  # noqa: TRY300 - it waits
         except StopIteration as end:
             result = end.value
         except Refused as refused:
