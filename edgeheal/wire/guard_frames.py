@@ -12,7 +12,7 @@ AppRow   head(kind = ROW_APP)  app  image  run u32  pid u32  started_ns u64  pau
          phase u8  wanted u8  wanted_by u8  image_state u8  flags u32  restarts u32                         116 bytes
 ImageRow head(kind = ROW_IMAGE)  app  image  version 64s  state u8  reason u8  was u8  flags u8  soak_left u32
          served_s u64  security u32  schema u32                                                             160 bytes
-Event    head(kind = EV_*, code = detail)  app  image  run u32  pid u32  a u64  b u64  c u32  text 96s       196 bytes
+Event    head(kind = EV_*, code = detail, request = the event's number)  app  image  run u32  pid u32  a u64  b u64  c u32  text 96s       196 bytes
 An answer to STATUS or IMAGES is its rows, then the ANSWER frame. A descriptor may ride with IMPORT, PRESENT, SET_CONFIG,
 SET_SECRET (to the guard) and OPEN_LOG (from it).
 """
@@ -63,10 +63,11 @@ CHALLENGE = 31  # A P   answer: a = boot nonce, b = command counter floor
 BUDGETS = 32  # A P   rows as Events EV_BUDGET (code = kind, a = spent, b = most, c = window s), then the answer
 OVERRIDE = 33  # R     a person overrides the interlock once, recorded
 RELOAD_CONFIG = 34  # R     read the device's config again; answer: a = apps, b = 1 when refused and the old one stands
-HEARTBEAT = 35  # A     the agent's own loop is alive: a = progress counter
+HEARTBEAT = 35  # A     the agent's own loop is alive: a = progress counter, b = number of the last event it keeps durably (0 = none)
 VERIFY = 36  # A P   prove the deployment's files anew
 CHECKS = 37  # A P   run checks/{required,wanted}.d; answer: a = verdict
 TRUST = 38  # R     descriptor: a trust chain (.eht)
+READY = 39  # A     the app's ready (or start) probe answered yes, asked by the agent: only orders dependents and ends the start grace
 
 ANSWER = 0x80
 ROW_APP = 0x81
@@ -113,7 +114,7 @@ VERBS = {
     MARK_GOOD: "mark good", MARK_FAILED: "mark failed", ALLOW: "allow", DROP: "drop", RESTORE_CONFIG: "restore config", SET_CONFIG: "set config",
     SET_SECRET: "set secret", HOOK: "hook", REBOOT: "reboot", ORDER: "standing order", PAUSE: "pause", RESUME: "resume", IMPORT: "import",
     PRESENT: "present", HOLD_SOAK: "hold soak", CHALLENGE: "challenge", BUDGETS: "budgets", OVERRIDE: "override", RELOAD_CONFIG: "reload config",
-    HEARTBEAT: "heartbeat", VERIFY: "verify", CHECKS: "checks", TRUST: "trust",
+    HEARTBEAT: "heartbeat", VERIFY: "verify", CHECKS: "checks", TRUST: "trust", READY: "ready",
 }  # fmt: skip
 
 LENGTHS = {ANSWER: PLAIN.size, ROW_APP: APP_ROW.size, ROW_IMAGE: IMAGE_ROW.size}
