@@ -80,6 +80,7 @@ EXIT_NONZERO = 97
 KILLED = 98
 UNWRITABLE = 99
 IN_DOUBT = 100
+POISON = 101  # the connection broke each time this record was on its way
 
 WORDS = {
     OK: "ok", MALFORMED: "malformed", UNKNOWN_VERSION: "unknown version", UNKNOWN_VERB: "unknown verb", TOO_LARGE: "too large",
@@ -97,7 +98,7 @@ WORDS = {
     SCHEMA: "data schema", TOO_MANY: "too many", NOT_NOW: "not now", HOOK: "hook said no", START_FAILED: "start failed",
     UNKILLABLE: "unkillable", LEFTOVERS: "old run still there", ALREADY: "already so", NOT_RUNNING: "not running", NOT_READY: "not ready",
     NO_RELOAD: "no reload declared", EXIT_NONZERO: "exited non-zero", KILLED: "killed by a signal", UNWRITABLE: "could not write",
-    IN_DOUBT: "in doubt",
+    IN_DOUBT: "in doubt", POISON: "breaks the connection",
 }  # fmt: skip
 
 
