@@ -53,6 +53,11 @@ class RefusedByPolicyError(EdgeHealError):
     message_id = "eh-refused"
     hint = "see `edgeheal explain` for what stands in the way"
 
+    def __init__(self, message: str, *, reason: int = 0, hint: str = "", place: str = "") -> None:
+        """As `EdgeHealError`, with `reason` (core.reasons)."""
+        super().__init__(message, hint=hint, place=place)
+        self.reason = reason
+
 
 class ApprovalNeededError(EdgeHealError):
     """Allowed once somebody approves."""

@@ -30,3 +30,263 @@ Error: reason, part ("magic", "trust", "envelope", "manifest", "index", "tree", 
 Leaves staging/<id hex>/{manifest, tree, objects/<n>, trust (only when the bundle brought newer versions: those envelopes, oldest first)},
 folders 0700, files 0600. A retry hashes what is there and writes only the rest.
 """
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from edgeheal.core import reasons
+from edgeheal.core.errors import EdgeHealError, ImageError
+from edgeheal.guard import child, installed
+from edgeheal.guard.folders import FOLDER_FLAGS, NEW_FLAGS, READ_FLAGS, Folder, remove, write_all
+from edgeheal.image import admission, bundle, manifest, tree, verdict
+from edgeheal.image.codec import STEP
+from edgeheal.image.manifest import MAX_IMAGE, Manifest
+from edgeheal.image.reader import Base, BundleReader
+from edgeheal.trust import chain, document, envelope
+from edgeheal.trust.verify import signers
+
+_MARGIN = 1024 * 1024  # free bytes left to others
+_BLOCK = 4096
+
+
+def main(words: list[str] | None = None) -> int:
+    """The child's way in."""
+    return child.run(work)
+
+
+def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
+    """One bundle."""
+    with open(child.PASSED_FD, "rb", buffering=STEP) as source:
+        return Import(request, BundleReader(source.read), answers).run()
+
+
+class Import:
+    """One bundle on its way into staging."""
+
+    def __init__(self, request: dict[str, Any], reader: BundleReader, answers: child.Answers) -> None:
+        """`request` as in the module's docstring."""
+        self._request = request
+        self._reader = reader
+        self._answers = answers
+        self._store: str = request.get("store", "")
+        self._app = ""
+        self._reused = self._written = self._held = 0
+
+    def run(self) -> dict[str, Any]:
+        """The whole order of proof; the values of "done"."""
+        signed, said, links, newest = self._prove()
+        self._app = said.app
+        self._answers.progress(child.STEP_PROOF, 1, 1)
+        self._room(said.tree.size_bytes, 4)
+        rows = self._reader.index()
+        staging = os.open(self._request["staging"], FOLDER_FLAGS)
+        try:
+            name = signed.id.hex()
+            fresh = self._make(name, staging)
+            with Folder(name, staging) as folder:
+                self._stage(folder, (signed, said, links), rows, (name, staging) if fresh else None)
+        finally:
+            os.close(staging)
+        return {
+            "id": signed.id, "app": said.app, "version": said.version, "security": said.security_counter, "bytes": said.tree.total_bytes,
+            "written": self._written, "reused": self._reused, "held": self._held, "trust": newest.n, "new_trust": bool(links),
+        }  # fmt: skip
+
+    def _prove(self) -> tuple[envelope.Envelope, Manifest, tuple[chain.Link, ...], document.Trust]:
+        """Magic, trust chain, threshold, decode, device, revoked or blocked, floor."""
+        request = self._request
+        shared = bool(request.get("shared_keys"))
+        held = document.decode(envelope.decode(request["trust"], envelope.TRUST, part="trust").body, shared_keys=shared)
+        raw_trust, raw_envelope = self._reader.start()
+        links = chain.walk(held, envelope.decode_chain(raw_trust), lambda e: signers(e, part="trust"), shared_keys=shared)
+        newest = links[-1].trust if links else held
+        signed = envelope.decode(raw_envelope, envelope.MANIFEST)
+        by = signers(signed)
+        if document.RELEASE not in newest.names(by):
+            raise verdict.error(newest.judge(by, document.RELEASE), "manifest")
+        said = manifest.decode(signed.body)
+        what = f"{said.app} {said.version}"
+        if request.get("only", signed.id) != signed.id:
+            raise verdict.error(reasons.NO_SUCH_IMAGE, what)
+        if said.app not in request["apps"]:
+            raise verdict.error(reasons.NO_SUCH_APP, what)
+        epoch, counter = request["floors"].get(said.app, (0, 0))
+        facts = admission.Facts(
+            said, signed.id, by, newest, None, tuple(request["device"]), (epoch, counter), frozenset(request["blocked"]), tuple(request["interpreters"])
+        )
+        reason = admission.judge(facts)
+        if reason != reasons.OK:
+            raise verdict.error(reason, what)
+        quota = int(request.get("quota") or MAX_IMAGE)
+        if said.tree.total_bytes > quota:
+            raise ImageError(f"{said.tree.total_bytes} bytes, the quota is {quota}", reason=reasons.NO_SPACE, part="space", hint="raise [guard] quota")
+        return signed, said, links, newest
+
+    def _room(self, need: int, files: int) -> None:
+        status = os.statvfs(self._request["staging"])
+        free = status.f_bavail * status.f_frsize - _MARGIN
+        if free < need + files * _BLOCK or (status.f_files and status.f_favail < files + 16):
+            raise ImageError(
+                f"{need} bytes are needed, {max(0, free)} are free", reason=reasons.NO_SPACE, part="space", hint="free space on the data partition"
+            )
+
+    def _make(self, name: str, staging: int) -> bool:
+        """Make staging/<id>; whether it is new. A folder that is not ours is refused."""
+        try:
+            os.mkdir(name, 0o700, dir_fd=staging)
+        except FileExistsError:
+            if os.stat(name, dir_fd=staging, follow_symlinks=False).st_uid != os.geteuid():
+                raise ImageError("staging holds this image as somebody else's", reason=reasons.BUSY, part="staging", hint="clean staging first") from None
+            return False
+        return True
+
+    def _stage(
+        self,
+        folder: Folder,
+        proven: tuple[envelope.Envelope, Manifest, tuple[chain.Link, ...]],
+        index: tuple[bundle.IndexRow, ...],
+        made: tuple[str, int] | None,
+    ) -> None:
+        signed, said, links = proven
+        try:
+            rows = self._tree(folder, said, index)
+            tree.check_programs(said, rows)
+            contents = tree.contents(rows)
+            bundle.check_index(index, {0: said.tree.size_bytes} | {c.number: c.size for c in contents})
+            folder.write("manifest", envelope.encode(signed))
+            if links:
+                folder.write("trust", b"".join(envelope.encode(link.envelope) for link in links))
+        except (EdgeHealError, OSError):
+            if made:
+                remove(*made)
+            raise
+        self._contents(folder, rows, contents, index)
+
+    def _tree(self, folder: Folder, said: Manifest, index: tuple[bundle.IndexRow, ...]) -> tuple[tree.Row, ...]:
+        """The tree, out of the bundle, an earlier attempt, or an installed image that has the very same."""
+        ref = said.tree
+        if index and index[0].number == 0:
+            base = self._tree_base(index[0].base)
+            data = b"".join(self._reader.content(index[0], ref.size_bytes, ref.digest, base, part="tree"))
+        else:
+            data = self._held_tree(folder, ref.digest)
+        rows = tree.decode(data, ref)
+        folder.write("tree", data)
+        return rows
+
+    def _tree_base(self, digest: bytes | None) -> Base | None:
+        held = installed.find_tree(self._store, self._app, digest) if digest and self._store else None
+        return Base(lambda offset, length: held[offset : offset + length], len(held)) if held is not None else None
+
+    def _held_tree(self, folder: Folder, digest: bytes) -> bytes:
+        with contextlib.suppress(OSError):
+            data = folder.read("tree", manifest.MAX_TREE_BYTES)
+            if hashlib.sha256(data).digest() == digest:
+                return data
+        held = installed.find_tree(self._store, self._app, digest) if self._store else None
+        if held is None:
+            raise ImageError(
+                "neither bundle nor store has the tree", reason=reasons.MISSING_OBJECT, part="tree", number=0, hint="fetch object 0 from a full bundle"
+            )
+        return held
+
+    def _contents(self, folder: Folder, rows: tuple[tree.Row, ...], contents: tuple[tree.Content, ...], index: tuple[bundle.IndexRow, ...]) -> None:
+        kinds: dict[bytes, set[int]] = {}
+        for row in rows:
+            if row.kind <= tree.EXECUTABLE and row.size:
+                kinds.setdefault(row.digest, set()).add(row.kind)
+        wanted = {(digest, kind) for digest, used in kinds.items() for kind in used}
+        bases = {(row.base, kind) for row in index if row.base and row.number for kind in (tree.FILE, tree.EXECUTABLE)}
+        places = installed.find(self._store, self._app, wanted | bases) if self._store else {}
+        held = {digest for digest, used in kinds.items() if all((digest, kind) in places for kind in used)}
+        total = sum(c.size for c in contents)
+        done = 0
+        folder.at("objects/x", make=0o700)
+        present = self._present(folder, contents)
+        self._room(sum(c.size + _BLOCK for c in contents if c.number not in present and c.digest not in held), len(contents))
+        by_number = {c.number: c for c in contents}
+        for row in index:
+            if row.number == 0:
+                continue
+            content = by_number[row.number]
+            if content.number in present or content.digest in held or not content.size:
+                self._reader.skip(row)
+            else:
+                self._write(folder, row, content, places)
+                present.add(content.number)
+                self._written += 1
+            done += content.size
+            self._answers.progress(child.STEP_OBJECTS, done, total)
+        self._reader.end()
+        self._held = sum(1 for c in contents if c.number not in present and c.digest in held)
+        for c in contents:
+            if c.size and c.number not in present and c.digest not in held:
+                hint = "fetch this and later missing objects from a full bundle"
+                raise ImageError("neither bundle nor store has it", reason=reasons.MISSING_OBJECT, part="object", number=c.number, hint=hint)
+
+    def _present(self, folder: Folder, contents: tuple[tree.Content, ...]) -> set[int]:
+        """Objects that an earlier attempt left and that are what they must be; whatever else lies there goes."""
+        objects, _ = folder.at("objects/x")
+        by_name = {str(c.number): c for c in contents if c.size}
+        present: set[int] = set()
+        for name in os.listdir(objects):
+            content = by_name.get(name)
+            if content is not None and _is(objects, name, content):
+                present.add(content.number)
+            else:
+                remove(name, objects)
+        self._reused = len(present)
+        return present
+
+    def _write(self, folder: Folder, row: bundle.IndexRow, content: tree.Content, places: dict[tuple[bytes, int], installed.Place]) -> None:
+        objects, _ = folder.at("objects/x")
+        name = str(content.number)
+        with self._base(row, places) as base:
+            fd = os.open(name, NEW_FLAGS, 0o600, dir_fd=objects)
+            try:
+                for step in self._reader.content(row, content.size, content.digest, base):
+                    write_all(fd, step)
+            except OSError as fault:
+                os.unlink(name, dir_fd=objects)
+                raise child.from_os(fault, "object", content.number) from None
+            except EdgeHealError:
+                os.unlink(name, dir_fd=objects)
+                raise
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def _base(self, row: bundle.IndexRow, places: dict[tuple[bytes, int], installed.Place]) -> Iterator[Base | None]:
+        place = places.get((row.base, tree.FILE)) or places.get((row.base, tree.EXECUTABLE)) if row.base else None
+        if place is None:
+            yield None
+            return
+        with Folder(f"{self._store}/{self._app}/{place.id_hex}/files") as files:
+            fd, status = files.open(place.path)
+            try:
+                yield Base(lambda offset, length: os.pread(fd, length, offset), status.st_size)
+            finally:
+                os.close(fd)
+
+
+def _is(objects: int, name: str, content: tree.Content) -> bool:
+    """Whether objects/<name> is a plain file of ours with this very content."""
+    try:
+        fd = os.open(name, READ_FLAGS, dir_fd=objects)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(fd)
+        if status.st_size != content.size or status.st_nlink != 1 or status.st_uid != os.geteuid():
+            return False
+        made = hashlib.sha256()
+        while step := os.read(fd, STEP):
+            made.update(step)
+        return made.digest() == content.digest
+    except OSError:
+        return False
+    finally:
+        os.close(fd)

@@ -34,8 +34,6 @@ def judge(facts: Facts) -> int:
     """The first reason that stands in the way, in the order of proof; OK when none does."""
     manifest = facts.manifest
     signed = (facts.under or facts.newest).judge(facts.signers, RELEASE, manifest.app)
-    if facts.under is not None and signed == reasons.REVOKED:
-        signed = reasons.UNKNOWN_KEY
     if signed != reasons.OK:
         return signed
     if not set(manifest.device) & set(facts.device):
@@ -55,7 +53,7 @@ def judge(facts: Facts) -> int:
 
 def kept(facts: Facts) -> bool:
     """Whether a revoked image may run on where nothing else is admitted (trust's `keep`)."""
-    return facts.image in facts.newest.keep
+    return facts.image in facts.newest.keep or facts.manifest.tree_run in facts.newest.keep
 
 
 def standing(floor: Floor, trust_floor: Floor) -> Floor:
