@@ -7,6 +7,7 @@ Invariant: the defaults contradict nothing.
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import fields
 
 from edgeheal.config.kinds import Kind, Millis, Permille, Seconds, Size
 from edgeheal.config.schema import App, Config
@@ -65,8 +66,8 @@ def _budgets(c: Config) -> Iterator[Contradiction]:
                 "the cool-down is longer than a window of the budget, which could never be spent",
                 f"cool_down = {_S.show(min(b.per_s for b in remedy.budget))}",
             )
-    for kind in ("starts", "rollback", "hook", "power", "reboot", "config"):
-        yield from _windows(f"guard.budgets.{kind}", getattr(c.guard.budgets, kind))
+    for field in fields(c.guard.budgets):
+        yield from _windows(f"guard.budgets.{field.name.removesuffix('_')}", getattr(c.guard.budgets, field.name))
 
 
 def _windows(key: str, budgets: tuple[Budget, ...]) -> Iterator[Contradiction]:
@@ -136,6 +137,10 @@ def _users(c: Config) -> Iterator[Contradiction]:
     """One user an app, and none of EdgeHeal's own: by name as written; by number where the guard resolves them."""
     parts = {"agent": c.users.agent, "import": c.users.import_, "store": c.users.store, "verify": c.users.verify, "check": c.users.check}
     taken: dict[str | int, str] = {}
+    selves = [p for p, user in parts.items() if user == "self"]
+    if selves and len(selves) < len(parts):
+        others = ", ".join(f"users.{p}" for p in parts if p not in selves)
+        yield (f"users.{selves[0]}",), f'"self" for some parts only would run them with the guard\'s privileges: say it of {others} too, or of none', ""
     for part, user in parts.items():
         if user != "self" and user in taken:
             yield (f"users.{part}", taken[user]), f"{user} is {taken[user]} already: each part needs a user of its own", ""

@@ -17,7 +17,7 @@ from edgeheal.config.files import Text
 from edgeheal.config.kinds import Kind, Misread, nearest
 from edgeheal.config.lines import Path, Spot, locate
 from edgeheal.config.problem import Problem, looks_secret
-from edgeheal.config.schema import APPS_MOST, Config
+from edgeheal.config.schema import APPS_MOST, Config, Limits
 
 PROBLEMS_MOST = 200
 
@@ -61,6 +61,8 @@ def decode(texts: Sequence[Text], base: str) -> tuple[Config, dict[str, Origin],
     for text in texts:
         _read_text(text, reading)
     config = _build(Config, Config(), (), reading)
+    inherited = {n: replace(a, limits=_build(Limits, config.limits, ("apps", n, "limits"), reading)) for n, a in config.apps.items()}
+    config = replace(config, apps=inherited)
     if len(config.apps) > APPS_MOST:
         reading.problems.append(Problem(texts[-1].path, 0, "apps", f"names {len(config.apps)} apps; at most {APPS_MOST} are taken"))
     wrong = {p.key for p in reading.problems}

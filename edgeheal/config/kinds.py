@@ -111,7 +111,7 @@ class _Quantity(Kind):
         if match is None:
             return self._nearest_default()
         said = match[4] or ("s" if "s" in self.table else "B")
-        unit = said if said in self.table else _SPOKEN.get(said.lower())
+        unit = said if said in self.table else _SPOKEN.get(said.lower(), said.lower())
         if unit not in self.table:
             close = difflib.get_close_matches(said, self.table, 1, 0.3)
             unit = close[0] if close else next(iter(self.table))
@@ -397,6 +397,8 @@ class IdRange(Kind):
 class BudgetKind(Kind):
     """A number of tries in a window: "5 in 10m"."""
 
+    most: int = 100_000
+
     def read(self, raw: Any, base: str) -> Budget:
         match = _BUDGET.fullmatch(raw) if isinstance(raw, str) else None
         if match is None:
@@ -407,6 +409,8 @@ class BudgetKind(Kind):
             window = Seconds(1, 31_536_000).read(match[2], base)
         except Misread as fault:
             raise Misread(f"the window: {fault}", quoted(f"{int(match[1])} in {fault.nearest.strip(chr(34))}")) from None
+        if int(match[1]) > self.most:
+            raise Misread(f"at most {self.most} tries can be counted in a window", self.show(Budget(self.most, window)))
         return Budget(int(match[1]), window)
 
     def show(self, value: Any) -> str:

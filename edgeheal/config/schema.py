@@ -42,6 +42,7 @@ APP_NAME = r"[a-z0-9][a-z0-9-]{0,31}"
 _MODE = Choice(MODES)
 _NAME = Text(64, r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "a quoted name of letters, digits, dot, dash, underscore")
 _BUDGETS = Items(BudgetKind(), 8)
+_GUARDED = Items(BudgetKind(240), 4, 1)
 _NEED = Text(96, r"(app|device|network|time):[A-Za-z0-9/._-]{1,64}", 'a quoted "app:NAME", "device:PATH", "network:NAME" or "time:NAME"')
 _ID = Text(64, r"[0-9a-f]{64}", "a quoted image id of 64 hex digits")
 
@@ -224,12 +225,14 @@ class Recordings:
 class GuardBudgets:
     """The guard's own durable budgets, in box time, whoever asks."""
 
-    starts: tuple[Budget, ...] = entry(_BUDGETS, (Budget(60, 600), Budget(500, 86_400)), "starts of one app")
-    rollback: tuple[Budget, ...] = entry(_BUDGETS, (Budget(3, 86_400), Budget(8, 7 * 86_400)), "switches of one app's image")
-    hook: tuple[Budget, ...] = entry(_BUDGETS, (Budget(20, 86_400),), "runs of hooks")
-    power: tuple[Budget, ...] = entry(_BUDGETS, (Budget(3, 86_400),), "power cycles")
-    reboot: tuple[Budget, ...] = entry(_BUDGETS, (Budget(1, 21_600), Budget(3, 7 * 86_400)), "reboots")
-    config: tuple[Budget, ...] = entry(_BUDGETS, (Budget(3, 86_400),), "times an app's config is put back")
+    starts: tuple[Budget, ...] = entry(_GUARDED, (Budget(30, 600), Budget(200, 86_400)), "starts of one app")
+    exits: tuple[Budget, ...] = entry(_GUARDED, (Budget(5, 600),), "exits of a first trial, with no good image to go back to, before it has failed")
+    rollback: tuple[Budget, ...] = entry(_GUARDED, (Budget(4, 7 * 86_400),), "switches of one app's image")
+    hook: tuple[Budget, ...] = entry(_GUARDED, (Budget(12, 86_400),), "runs of hooks")
+    power: tuple[Budget, ...] = entry(_GUARDED, (Budget(3, 86_400),), "power cycles")
+    reboot: tuple[Budget, ...] = entry(_GUARDED, (Budget(1, 21_600), Budget(3, 7 * 86_400)), "reboots")
+    config: tuple[Budget, ...] = entry(_GUARDED, (Budget(2, 86_400),), "times an app's config is put back")
+    import_: tuple[Budget, ...] = entry(_GUARDED, (Budget(24, 86_400),), "bundles read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +295,7 @@ class Trust:
     """Keys and revocations."""
 
     stale_s: int = entry(Seconds(86_400, 10 * 365 * 86_400), 365 * 86_400, "trust older than this is told, and refuses nothing")
+    shared_keys: bool = entry(Flag(), False, "whether one key may stand in two roles")
     keep: tuple[str, ...] = entry(Items(_ID, 16), (), "images that may run on although revoked, where nothing else may run")
 
 
@@ -327,7 +331,7 @@ class Config:
     journal: Journal = section(Journal, "the record of decisions", "restart of the agent")
     recordings: Recordings = section(Recordings, "what is kept of an incident", "restart of the agent")
     guard: Guard = section(Guard, "what the privileged process may do", "guard")
-    users: Users = section(Users, "who each part runs as", "restart of the guard")
+    users: Users = section(Users, "who each part runs as", "restart of guard and agent")
     watchdog: Watchdog = section(Watchdog, "the hardware watchdog", "guard")
     hooks: Hooks = section(Hooks, "remedies whose effect leaves the box", "guard")
     fleet: Fleet = section(Fleet, "how far a signed policy may go", "guard")

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Users and groups of a config as numbers of this system.
+
+Duty: look them up; say which are missing. It makes none (installing does).
+Invariants: without root nothing is looked up: all are ourselves, and there is no privilege boundary; uid 0 is nobody's but the
+guard's; no two of the parts and apps share a uid.
+"""
+
+import grp
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgeheal.config.decode import Origin
+from edgeheal.config.problem import Problem
+from edgeheal.config.schema import Config
+
+PARTS = ("agent", "import", "store", "verify", "check")
+ALLOTTED = -1
+_HINT = '[users] takes existing users, numeric ids, or "self" for all (no privilege boundary)'
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """part or app -> (uid, gid); `groups`: app -> further gids; `people` the gid of the group, -1 when there is none."""
+
+    parts: dict[str, tuple[int, int]]
+    apps: dict[str, tuple[int, int]] = field(default_factory=dict)
+    groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    people: int = -1
+
+
+def resolve(config: Config, origins: Mapping[str, Origin]) -> tuple[Accounts, tuple[Problem, ...]]:
+    """The numbers, and what is wrong with the names."""
+    us = (os.geteuid(), os.getegid())
+    if us[0] != 0:
+        return Accounts(dict.fromkeys(PARTS, us), dict.fromkeys(config.apps, (ALLOTTED, ALLOTTED)), dict.fromkeys(config.apps, ()), us[1]), ()
+    finder = _Finder(origins)
+    users = config.users
+    said = {"agent": users.agent, "import": users.import_, "store": users.store, "verify": users.verify, "check": users.check}
+    parts = {part: finder.user(f"users.{part}", name) for part, name in said.items()}
+    apps = {n: finder.user(f"apps.{n}.user", a.user) for n, a in config.apps.items()}
+    groups = {n: tuple(finder.group(f"apps.{n}.groups", g) for g in a.groups) for n, a in config.apps.items()}
+    people = finder.group("users.group", users.group, missing="users.group" in origins)
+    finder.apart(parts, apps, config.guard.app_uids)
+    return Accounts(parts, apps, groups, people), tuple(finder.problems)
+
+
+class _Finder:
+    """Looks names up and gathers what is wrong."""
+
+    def __init__(self, origins: Mapping[str, Origin]) -> None:
+        self._origins = origins
+        self.problems: list[Problem] = []
+
+    def user(self, key: str, name: str | int) -> tuple[int, int]:
+        if name == "":
+            return (ALLOTTED, ALLOTTED)
+        if name == "self":
+            return (os.geteuid(), os.getegid())
+        try:
+            if isinstance(name, int):
+                try:
+                    return (name, pwd.getpwuid(name).pw_gid)
+                except KeyError:
+                    return (name, name)
+            row = pwd.getpwnam(name)
+        except KeyError:
+            self._tell(key, f"no such user: {name}", _HINT)
+            return (ALLOTTED, ALLOTTED)
+        if row.pw_uid == 0:
+            self._tell(key, f"{name} is root under another name", _HINT)
+        return (row.pw_uid, row.pw_gid)
+
+    def group(self, key: str, name: str | int, *, missing: bool = True) -> int:
+        """`missing`: whether a group that is not there is a problem."""
+        if isinstance(name, int):
+            return name
+        if name == "self":
+            return os.getegid()
+        try:
+            return grp.getgrnam(name).gr_gid
+        except KeyError:
+            if missing:
+                self._tell(key, f"no such group: {name}", "name an existing group or its number")
+            return -1
+
+    def apart(self, parts: Mapping[str, tuple[int, int]], apps: Mapping[str, tuple[int, int]], allotted: tuple[int, int]) -> None:
+        """No two under one uid, but parts that are all ourselves."""
+        taken: dict[int, str] = {}
+        rows = [(f"users.{p}", uid) for p, (uid, _) in parts.items()] + [(f"apps.{n}.user", uid) for n, (uid, _) in apps.items()]
+        for key, uid in rows:
+            if uid == ALLOTTED or (uid == os.geteuid() and key.startswith("users.")):
+                continue
+            if uid in taken:
+                self._tell(key, f"uid {uid} is {taken[uid]} already: each needs one of its own", "")
+            elif allotted[0] <= uid <= allotted[1]:
+                self._tell(key, f"uid {uid} is one of those that the guard allots ([guard] app_uids)", "")
+            taken.setdefault(uid, key)
+
+    def _tell(self, key: str, message: str, hint: str) -> None:
+        origin = self._origins.get(key)
+        self.problems.append(Problem(origin.file if origin else "(defaults)", origin.line if origin else 0, key, message, nearest=hint))
