@@ -15,10 +15,11 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass
 
-GROUPS_MOST = 256
-TOKENS_MOST = 48
+GROUPS_MOST = 160
+TOKENS_MOST = 40
 CHARS_MOST = 512
-TEXTS_MOST = 512
+TEXTS_MOST = 256
+TEXT_MOST = 200
 ALIKE = 0.7
 ANY = "<*>"
 
@@ -105,10 +106,16 @@ class Miner:
                 self._widen(group, tokens)
             if len(self._seen) >= TEXTS_MOST:
                 self._seen.clear()
-            self._seen[text] = group.number
+            if len(text) <= TEXT_MOST:
+                self._seen[text] = group.number
         self._groups.move_to_end(group.number)
         group.count += times
         return group, new
+
+    def template(self, number: int) -> str:
+        """A group's template; "" when it is gone."""
+        group = self._groups.get(number)
+        return "" if group is None else group.template
 
     def _key(self, tokens: list[str]) -> tuple[int, str, str]:
         first = tokens[0]

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows the apps' logs and tells what is new in them: folded templates, crashes with their frames.
+
+Duty: read each app's log through a descriptor that the guard passed, mine it, emit `LogSeen`; ask for truncation once all is
+read. It never writes to a log and never makes an app wait.
+Invariants: a turn reads at most `CHUNK` bytes of a log; a template met for the first time is told at once, however loud the others
+are (`NEW_BURST`, then four a second, gravest first); what is folded or passed over is counted and said; text is masked
+and escaped before it leaves; an app's share of memory is bounded by its miner's.
+
+Reading goes by the clock, since a plain file has no readiness: `QUIET_NS` while nothing comes, faster while much does, at once
+when the app ends.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edgeheal.adapters.logs.level import INFO, WARNING, level_of
+from edgeheal.adapters.logs.miner import Miner
+from edgeheal.adapters.logs.readers.shape import Crash
+from edgeheal.adapters.logs.traces import HINT, Traces
+from edgeheal.core.mask import Masker
+from edgeheal.core.now import NS
+from edgeheal.core.signal import AppExited, AppSeen, AppStarted, LogSeen, Signal
+from edgeheal.ports import Emit
+
+CHUNK = 131_072
+LINE_MOST = 4_096
+TAIL = 48
+QUIET_NS = 5 * NS
+BUSY_NS = NS // 2
+FLOOD_NS = NS // 10
+AT_ONCE_NS = NS // 100
+FLUSH_NS = 10 * NS
+TRACE_IDLE_NS = NS // 4
+NEW_BURST = 64
+NEW_EVERY_NS = NS // 4
+WAITING_MOST = 64
+FOLDS_MOST = 512
+FOLD_LINE_MOST = 200
+CAP_BYTES = 1_048_576
+OTHERS = "(further new lines)"
+
+Give = Callable[[int], None]
+"""Takes the descriptor of a log; -1 when there is none."""
+OpenLog = Callable[[str, Give], None]
+
+_DIGITS = re.compile(rb"\d+")
+
+
+@dataclass(slots=True)
+class _Log:
+    """One app's log."""
+
+    app: str
+    fd: int = -1
+    asked: bool = False
+    offset: int = 0
+    tail: bytes = b""
+    rest: bytes = b""
+    due_ns: int = 0
+    quiet_ns: int = 0  # since when nothing came; for the end of a trace
+    flush_ns: int = 0
+    ending: bool = False
+    fresh: bool = False
+    truncating: bool = False
+    miner: Miner = field(default_factory=Miner)
+    traces: Traces = field(default_factory=Traces)
+    folds: dict[bytes, int] = field(default_factory=dict)
+    levels: dict[int, tuple[int, str]] = field(default_factory=dict)
+    counts: dict[int, int] = field(default_factory=dict)
+    waiting: list[LogSeen] = field(default_factory=list)
+    passed_over: int = 0
+    allowance: int = NEW_BURST
+    refill_ns: int = 0
+
+
+class Logs:
+    """A `ports.Source`."""
+
+    def __init__(
+        self,
+        emit: Emit,
+        open_log: OpenLog,
+        truncate: Callable[[str], None],
+        clock: Callable[[], int],
+        *,
+        masker: Masker | None = None,
+        cap_of: Callable[[str], int] = lambda _: CAP_BYTES,
+    ) -> None:
+        """`open_log` asks the guard for a read-only descriptor, `truncate` for an empty file; `cap_of` an app is its log's cap in bytes."""
+        self._emit = emit
+        self._open_log = open_log
+        self._truncate = truncate
+        self._clock = clock
+        self._masker = masker or Masker()
+        self._cap_of = cap_of
+        self._logs: dict[str, _Log] = {}
+
+    def secrets(self, values: tuple[str, ...]) -> None:
+        """Values that must not leave in any encoding, from now on."""
+        self._masker = Masker(values)
+
+    def heed(self, signal: Signal) -> None:
+        """Apps begin and end as the guard says."""
+        match signal:
+            case AppStarted(app=app):
+                self._follow(app, fresh=True)
+            case AppSeen(app=app, pid=pid) if pid > 0:
+                self._follow(app, fresh=False)
+            case AppExited(app=app) if app in self._logs:
+                log = self._logs[app]
+                log.ending = True
+                log.due_ns = self._clock()
+
+    def forget(self, app: str) -> None:
+        """The app does not exist here any more."""
+        log = self._logs.pop(app, None)
+        if log is not None and log.fd >= 0:
+            os.close(log.fd)
+
+    def guard_lost(self) -> None:
+        """The guard went away: what was asked of it is asked again. Descriptors in hand stay good."""
+        for log in self._logs.values():
+            log.asked = False
+            log.truncating = False
+
+    # -- ports.Source
+
+    def fds(self) -> dict[int, int]:
+        """A plain file is always ready: logs are read by the clock."""
+        return {}
+
+    def ready(self, fd: int, events: int) -> None:
+        """Never called: there is no descriptor to wait for."""
+
+    def due(self) -> int:
+        """The next look at any log."""
+        return min((log.due_ns for log in self._logs.values() if log.due_ns), default=0)
+
+    def tick(self, now_ns: int) -> None:
+        """Look at the logs that are due, and at those that soon would be."""
+        for log in tuple(self._logs.values()):
+            if log.fd < 0:
+                log.due_ns = 0 if log.asked else now_ns + QUIET_NS
+                self._ask(log)
+            elif now_ns >= log.due_ns - FLOOD_NS:
+                self._look(log, now_ns)
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        for app in tuple(self._logs):
+            self.forget(app)
+
+    # -- following
+
+    def _follow(self, app: str, *, fresh: bool) -> None:
+        log = self._logs.get(app)
+        if log is None:
+            log = self._logs[app] = _Log(app, fresh=fresh, flush_ns=self._clock() + FLUSH_NS)
+        log.ending = False
+        if log.fd < 0:
+            self._ask(log)
+        else:
+            log.due_ns = self._clock() + BUSY_NS
+
+    def _ask(self, log: _Log) -> None:
+        if log.asked:
+            return
+        log.asked = True
+
+        def give(fd: int) -> None:
+            if self._logs.get(log.app) is not log or log.fd >= 0:
+                if fd >= 0:
+                    os.close(fd)
+                return
+            log.asked = False
+            log.due_ns = self._clock() + (0 if fd >= 0 else QUIET_NS)
+            if fd >= 0:
+                log.fd = fd
+                size = os.fstat(fd).st_size
+                log.offset = max(0, size - CHUNK) if log.fresh else size
+
+        self._open_log(log.app, give)
+
+    def _look(self, log: _Log, now_ns: int) -> None:
+        read, left = self._read(log)
+        if read:
+            log.quiet_ns = now_ns
+        elif log.traces.busy and (log.ending or now_ns - log.quiet_ns >= TRACE_IDLE_NS):
+            self._line(log, log.rest)  # what has no newline yet belongs to the trace, or ends it
+            log.rest = b""
+            self._crashed(log, log.traces.flush())
+        self._tell_waiting(log, now_ns)
+        if now_ns >= log.flush_ns or (log.ending and not left):
+            log.flush_ns = now_ns + FLUSH_NS
+            self._flush(log)
+        if left or (log.ending and log.traces.busy):
+            log.due_ns = now_ns + AT_ONCE_NS
+        elif log.waiting:
+            log.due_ns = now_ns + NEW_EVERY_NS
+        elif log.traces.busy:
+            log.due_ns = now_ns + TRACE_IDLE_NS
+        else:
+            log.ending = False
+            log.due_ns = now_ns + (FLOOD_NS if read >= CHUNK // 2 else BUSY_NS if read else QUIET_NS)
+
+    def _read(self, log: _Log) -> tuple[int, bool]:
+        """(bytes taken, whether there are more now)."""
+        try:
+            size = os.fstat(log.fd).st_size
+            if size < log.offset or (log.tail and os.pread(log.fd, len(log.tail), log.offset - len(log.tail)) != log.tail):
+                log.offset, log.tail, log.rest, log.truncating = 0, b"", b"", False  # it was cut, and may have grown again
+            data = os.pread(log.fd, CHUNK, log.offset) if size > log.offset else b""
+        except OSError:
+            os.close(log.fd)
+            log.fd, log.tail = -1, b""
+            return 0, False
+        if data:
+            log.offset += len(data)
+            log.tail = (log.tail + data)[-TAIL:]
+            self._take(log, data)
+        left = size > log.offset
+        if not left and log.offset > self._cap_of(log.app) * 3 // 4 and not log.truncating:
+            log.truncating = True
+            self._truncate(log.app)
+        return len(data), left
+
+    def _take(self, log: _Log, data: bytes) -> None:
+        data = log.rest + data
+        end = data.rfind(b"\n") + 1
+        if end == 0 and len(data) >= LINE_MOST:
+            end = len(data)  # a line without an end is taken in pieces
+        log.rest = data[end:]
+        if end == 0:
+            return
+        lines = data[: end - 1].split(b"\n")
+        shapes = _DIGITS.sub(b"0", data[: end - 1]).split(b"\n")
+        folds, counts, traces = log.folds, log.counts, log.traces
+        for line, shape in zip(lines, shapes, strict=True):
+            number = folds.get(shape)
+            if number is not None and not traces.busy:
+                counts[number] = counts.get(number, 0) + 1
+            elif line:
+                number = self._line(log, line)
+                if number and len(shape) <= FOLD_LINE_MOST:
+                    folds[shape] = number
+        if len(folds) >= FOLDS_MOST:
+            folds.clear()
+
+    def _line(self, log: _Log, raw: bytes) -> int:
+        """Take one line; the number of its group, 0 when it belongs to a trace (or might begin one) and must be looked at each time."""
+        line = raw[:LINE_MOST].decode("utf-8", "backslashreplace").rstrip("\r")
+        if not line.strip():
+            if log.traces.busy:
+                self._crashed(log, log.traces.feed(line)[1])
+            return 0
+        part, crash = log.traces.feed(line)
+        self._crashed(log, crash)
+        if part:
+            return 0
+        group, new = log.miner.add(line)
+        if new:
+            level = level_of(line)
+            said = self._masker.fit(line)
+            log.levels[group.number] = (level, said)
+            self._new(log, LogSeen(log.app, self._masker.fit(group.template), 1, level, said))
+        else:
+            log.counts[group.number] = log.counts.get(group.number, 0) + 1
+        return 0 if HINT.search(line) else group.number
+
+    # -- telling
+
+    def _new(self, log: _Log, seen: LogSeen) -> None:
+        """Gravest first in the row; when it is full the least grave is passed over, counted."""
+        log.waiting.append(seen)
+        if len(log.waiting) > WAITING_MOST:
+            log.waiting.sort(key=lambda s: s.level)
+            log.waiting.pop()
+            log.passed_over += 1
+
+    def _tell_waiting(self, log: _Log, now_ns: int) -> None:
+        """As many new ones as the allowance has."""
+        refill = min(NEW_BURST, (now_ns - log.refill_ns) // NEW_EVERY_NS)
+        if refill > 0:
+            log.allowance = min(NEW_BURST, log.allowance + refill)
+            log.refill_ns = now_ns
+        if log.waiting and log.allowance:
+            log.waiting.sort(key=lambda seen: seen.level)
+            now, log.waiting = log.waiting[: log.allowance], log.waiting[log.allowance :]
+            log.allowance -= len(now)
+            for seen in now:
+                self._emit(seen)
+
+    def _crashed(self, log: _Log, crash: Crash | None) -> None:
+        if crash is None:
+            return
+        error = self._masker.fit(crash.error, 80)
+        frames = tuple(self._masker.fit(frame, 80) for frame in crash.frames)
+        self._emit(LogSeen(log.app, f"{crash.language} {error}", 1, 2, self._masker.fit(crash.message), frames, error))
+
+    def _flush(self, log: _Log) -> None:
+        """How often the known ones came: from warnings up; what only informs is folded away."""
+        counts, log.counts = log.counts, {}
+        for number, count in counts.items():
+            level, said = log.levels.get(number, (INFO, ""))
+            if level <= WARNING:
+                self._emit(LogSeen(log.app, self._masker.fit(log.miner.template(number) or said), count, level, said))
+        if log.passed_over:
+            self._emit(LogSeen(log.app, OTHERS, log.passed_over, WARNING))
+            log.passed_over = 0
+        log.levels = {number: said for number, said in log.levels.items() if log.miner.template(number)}
