@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from edgeheal.core.errors import EdgeHealError
 
@@ -99,7 +99,7 @@ class Stage:
         for made in (self.root, self.logs, self.keys):
             made.mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> "Stage":
+    def __enter__(self) -> Self:
         """The stage itself."""
         return self
 

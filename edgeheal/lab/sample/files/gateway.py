@@ -92,7 +92,7 @@ def main() -> None:
     server = server_of(gateway)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print("gateway: up", flush=True)
-    gateway.tell("READY=1\nSTATUS=reading every %.1f s" % gateway.period_s)
+    gateway.tell(f"READY=1\nSTATUS=reading every {gateway.period_s:.1f} s")
     while True:
         gateway.once()
         time.sleep(gateway.period_s)
