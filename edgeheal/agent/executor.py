@@ -95,7 +95,7 @@ class Executor:
         begun = self._open.pop(number, None)
         if begun is None:
             return
-        act, began_ns = begun
+        _, began_ns = begun
         now = self._now()
         took_ms = (now.mono_ns - began_ns) // 1_000_000
         self._journal.keep(Outcome(When.of(now), number, reason == reasons.OK, reason, took_ms))
