@@ -81,7 +81,7 @@ def _as_main(layout: Layout, path: str) -> Loaded:
 
 def _put_problem(problem: Problem) -> None:
     common.put(f"{problem.place()}: {problem.sentence()}")
-    if problem.nearest:
+    if problem.nearest or problem.step:
         common.put(f"    {problem.hint()}")
 
 

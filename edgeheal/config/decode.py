@@ -72,7 +72,7 @@ def decode(texts: Sequence[Text], base: str) -> tuple[Config, dict[str, Origin],
             continue
         place = max((reading.origins[k] for k in keys if k in reading.origins), key=lambda o: [t.path for t in texts].index(o.file), default=None)
         said = next((k for k in keys if k in reading.origins), keys[0])
-        reading.problems.append(Problem(place.file if place else "(defaults)", place.line if place else 0, said, message, nearest=near))
+        reading.problems.append(Problem(place.file if place else "", place.line if place else 0, said, message, nearest=near))
     order = {t.path: n for n, t in enumerate(texts)}
     found = sorted(reading.problems, key=lambda p: (order.get(p.file, -1), p.line))
     return config, reading.origins, tuple(found[:PROBLEMS_MOST])
@@ -111,9 +111,9 @@ class _Place:
     file: str
     spots: dict[Path, Spot]
 
-    def problem(self, path: Path, message: str, near: str = "") -> Problem:
+    def problem(self, path: Path, message: str, near: str = "", step: str = "") -> Problem:
         spot = self.spots.get(path, Spot(0))
-        return Problem(self.file, spot.line, dotted(path), message, spot.raw, near)
+        return Problem(self.file, spot.line, dotted(path), message, spot.raw, near, step)
 
 
 def _walk(cls: type, found: dict[str, Any], path: Path, place: _Place, reading: _Reading) -> None:
@@ -125,7 +125,8 @@ def _walk(cls: type, found: dict[str, Any], path: Path, place: _Place, reading: 
         if field is None:
             near = _nearest_key(name, here, known)
             message = "unknown key" if not isinstance(raw, dict) else "unknown table"
-            reading.problems.append(place.problem(here, message, near))
+            step = "secrets never stand in a config: put it into a file and name that" if looks_secret(name) else ""
+            reading.problems.append(place.problem(here, message, near, step))
         elif "kind" in field.metadata:
             _leaf(field.metadata["kind"], raw, here, place, reading)
         elif not isinstance(raw, dict):
@@ -171,7 +172,7 @@ def _leaf(kind: Kind, raw: Any, path: Path, place: _Place, reading: _Reading) ->
 def _nearest_key(name: str, path: Path, known: dict[str, Any]) -> str:
     """The key that was probably meant: here, else anywhere in the schema."""
     if looks_secret(name) and "password_file" in known:
-        return "password_file = a file that holds it (secrets never stand in a config)"
+        return 'password_file = "keys/broker.password"'
     near = nearest(name, list(known))
     if near:
         return dotted((*path[:-1], near))

@@ -14,7 +14,7 @@ _SECRET = re.compile(r"pass(word|wd|phrase)?|secret|token|credential|api_?key|pr
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`line` 0: the file as a whole; `read`: the text that stands there; `nearest`: a valid `key = value`, a key, or ""."""
+    """`line` 0: the file as a whole; `read`: the text that stands there; `nearest`: a valid form, or ""; `step`: else what to do."""
 
     file: str
     line: int
@@ -22,10 +22,11 @@ class Problem:
     message: str
     read: str = ""
     nearest: str = ""
+    step: str = ""
 
     def place(self) -> str:
         """file:line, as editors take it."""
-        return f"{self.file}:{self.line}" if self.line else self.file
+        return (f"{self.file}:{self.line}" if self.line else self.file) or "(defaults)"
 
     def sentence(self) -> str:
         """Everything but the place, in one line."""
@@ -34,7 +35,9 @@ class Problem:
 
     def hint(self) -> str:
         """The next step."""
-        return f"nearest valid form: {printable(self.nearest)}" if self.nearest else "mend the file, then run `edgeheal config check`"
+        if self.nearest:
+            return f"nearest valid form: {printable(self.nearest)}"
+        return printable(self.step) or "mend the file, then run `edgeheal config check`"
 
     def found(self) -> str:
         """What was read, short, with secrets masked."""
@@ -46,7 +49,7 @@ class Problem:
         """For `--json`."""
         return {
             "file": self.file, "line": self.line, "key": printable(self.key), "message": printable(self.message),
-            "read": self.found() if self.read else "", "nearest": printable(self.nearest),
+            "read": self.found() if self.read else "", "nearest": printable(self.nearest), "next": self.hint(),
         }  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 Duty: read, check, resolve users, answer; then exit. The resident guard knows no TOML.
 Not imported by the resident guard. Invariant: a config with a problem is no record: the guard keeps the one in force.
 
-Request  {"root": str}
+Request  {"root": str, "uid": int, "gid": int (the guard's own; absent: this process's)}
 Done     {"config": the guard config record (config.guard_record), "files": [path]}
 Error    reason BAD_CONFIG, part = file, object = line (-1: the file as a whole), message = the first problem and how many more, hint = nearest valid form
 """
@@ -41,7 +41,8 @@ def work(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
     loaded = load(Layout(str(request.get("root") or "/")))
     if loaded.config is None:
         raise ReaderError(loaded.problems)
-    accounts, problems = resolve(loaded.config, loaded.origins)
+    us = (int(request["uid"]), int(request.get("gid", 0))) if "uid" in request else None
+    accounts, problems = resolve(loaded.config, loaded.origins, us)
     if problems:
         raise ReaderError(problems)
     return {"config": guard_record(loaded.config, accounts), "files": [t.path for t in loaded.texts]}
