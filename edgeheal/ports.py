@@ -136,6 +136,9 @@ class Spool(Source, Protocol):
     def stored(self, session: bytes, upto: int, exceptions: tuple[int, ...]) -> None:
         """The fleet has all of `session` up to `upto`, and those in `exceptions` beyond."""
 
+    def passed(self, session: bytes, seq: int) -> None:
+        """The broker acknowledged this one: it is not what breaks the connection. It waits for `stored` all the same."""
+
     def refused(self, session: bytes, seq: int, reason: int) -> None:
         """The broker refused this record by reason code: it is set aside, kept, counted, told, and not sent again."""
 
