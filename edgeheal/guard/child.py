@@ -82,15 +82,14 @@ def run(work: Callable[[dict[str, Any], Answers], dict[str, Any]]) -> int:
         done = work(request(), answers)
         answers.give("done", {"reason": reasons.OK} | done)
     except EdgeHealError as fault:
-        answers.error(
-            getattr(fault, "reason", 0) or reasons.INTERNAL, str(fault), part=getattr(fault, "part", ""), number=getattr(fault, "number", -1), hint=fault.hint
-        )
+        reason = getattr(fault, "reason", 0) or getattr(fault, "code", 0) or reasons.INTERNAL
+        answers.error(reason, str(fault), part=getattr(fault, "part", ""), number=getattr(fault, "number", -1), hint=fault.hint)
     except OSError as fault:
         told = from_os(fault)
         answers.error(told.reason, str(told), hint=told.hint)
     except RecordError as fault:
         answers.error(reasons.MALFORMED, f"request: {fault}", hint="guard and child are of different versions")
-    except Exception as fault:  # a child's edge: the guard must get an answer, never a silent end
+    except Exception as fault:  # noqa: BLE001 - a child's edge: the guard must get an answer, never a silent end
         answers.error(reasons.INTERNAL, f"{type(fault).__name__}: {fault}", hint="report this with `edgeheal doctor --archive`")
         sys.excepthook(type(fault), fault, fault.__traceback__)
     return 0

@@ -52,7 +52,7 @@ _MARGIN = 1024 * 1024  # free bytes left to others
 _BLOCK = 4096
 
 
-def main(words: list[str] | None = None) -> int:
+def main(_words: list[str] | None = None) -> int:
     """The child's way in."""
     return child.run(work)
 
@@ -208,14 +208,14 @@ class Import:
         present = self._present(folder, contents)
         self._room(sum(c.size + _BLOCK for c in contents if c.number not in present and c.digest not in held), len(contents))
         by_number = {c.number: c for c in contents}
-        for row in index:
-            if row.number == 0:
+        for said in index:
+            if said.number == 0:
                 continue
-            content = by_number[row.number]
+            content = by_number[said.number]
             if content.number in present or content.digest in held or not content.size:
-                self._reader.skip(row)
+                self._reader.skip(said)
             else:
-                self._write(folder, row, content, places)
+                self._write(folder, said, content, places)
                 present.add(content.number)
                 self._written += 1
             done += content.size

@@ -21,3 +21,320 @@ spare: writes store/spare/<app>.ehi, a full bundle of the installed tree <id>, b
        "trust" bytes (consecutive trust envelopes to put in front), optional.
 adopt: makes folders the store needs (store/, store/<app>/, store/spare/). Done: {}.
 """
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import stat
+from typing import Any
+
+from edgeheal.core import reasons
+from edgeheal.core.errors import EdgeHealError, ImageError
+from edgeheal.guard import child, installed, spare
+from edgeheal.guard.folders import FOLDER_FLAGS, NEW_FLAGS, READ_FLAGS, Folder, remove, write_all
+from edgeheal.image import manifest, tree
+from edgeheal.image.codec import STEP
+from edgeheal.image.manifest import Manifest
+from edgeheal.trust import envelope
+
+_FOLDER_MODE = 0o755
+
+
+def main(_words: list[str] | None = None) -> int:
+    """The child's way in."""
+    return child.run(work)
+
+
+def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
+    """One mode."""
+    modes = {"store": _store, "clean": _clean, "spare": _spare, "adopt": _adopt}
+    return modes[request["mode"]](request, answers)
+
+
+def _adopt(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
+    with Folder(request["store"]) as store:
+        for path in ("spare", request.get("app", "")):
+            if path:
+                store.at(f"{path}/x", make=_FOLDER_MODE)
+        os.fsync(store.fd)
+    return {}
+
+
+def _clean(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
+    name = request["id"].hex()
+    gone = 0
+    for path in (request["staging"], f"{request['store']}/{request['app']}/trash"):
+        try:
+            below = os.open(path, FOLDER_FLAGS)
+        except FileNotFoundError:
+            continue
+        try:
+            gone += remove(name, below)
+        finally:
+            os.close(below)
+    return {"removed": gone}
+
+
+def _spare(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
+    return {"bytes": spare.write(request["store"], request["app"], request["id"], bytes(request.get("trust", b"")))}
+
+
+def _store(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
+    name = request["id"].hex()
+    with Folder(request["store"]) as store, Folder(request["staging"]) as staging:
+        app_folder, _ = store.at(f"{request['app']}/x", make=_FOLDER_MODE)
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(name, dir_fd=app_folder, follow_symlinks=False)
+            raise ImageError("stands in the store already", reason=reasons.ALREADY, part="store", hint="nothing to do")
+        with Folder(name, staging.fd) as folder:
+            done = Storing(request, folder, answers).run()
+        os.rename(name, name, src_dir_fd=staging.fd, dst_dir_fd=app_folder)
+        os.fsync(app_folder)
+        os.fsync(store.fd)
+        os.fsync(staging.fd)
+    return done
+
+
+class Storing:
+    """One image in staging/<id>, on its way to be an installed tree."""
+
+    def __init__(self, request: dict[str, Any], folder: Folder, answers: child.Answers) -> None:
+        """`folder` is staging/<id>."""
+        self._request = request
+        self._folder = folder
+        self._answers = answers
+        self._uid = os.geteuid()
+        self._linked: set[str] = set()
+        self._first: dict[tuple[bytes, int], str] = {}
+        self._places: dict[tuple[bytes, int], installed.Place] = {}
+        self._held: dict[str, Folder] = {}
+
+    def run(self) -> dict[str, Any]:
+        """Build, sync, re-read; the values of "done"."""
+        said, rows = self._lists()
+        self._sweep(rows)
+        self._folder.at("files/x", make=_FOLDER_MODE)
+        numbers = {c.digest: c.number for c in tree.contents(rows)}
+        wanted = {(row.digest, row.kind) for row in rows if row.kind <= tree.EXECUTABLE and row.size}
+        self._places = installed.find(self._request["store"], self._request["app"], wanted, self._request.get("trees"))
+        with contextlib.ExitStack() as stack:
+            files = stack.enter_context(Folder("files", self._folder.fd))
+            for i, row in enumerate(rows):
+                if row.kind != tree.LINK:
+                    self._place(files, row, numbers.get(row.digest, 0))
+                self._answers.progress(child.STEP_MOVE, i + 1, len(rows))
+            for row in rows:
+                if row.kind == tree.LINK:
+                    self._symlink(files, row)
+            remove("objects", self._folder.fd)
+            remove("trust", self._folder.fd)
+            os.fchmod(self._folder.fd, _FOLDER_MODE)
+            self._answers.progress(child.STEP_SYNC, 0, 1)
+            sync_all(self._folder.fd)
+            reread = self._reread(files, rows)
+        return {"bytes": said.tree.total_bytes, "files": len(rows), "linked": len(self._linked), "reread": reread}
+
+    def _lists(self) -> tuple[Manifest, tuple[tree.Row, ...]]:
+        """Manifest and tree list, read again and made read-only; the id must be the one that was asked for."""
+        signed = envelope.decode(self._folder.read("manifest", envelope.MAX_ENVELOPE), envelope.MANIFEST)
+        if signed.id != self._request["id"]:
+            raise ImageError("is not the manifest of this image", reason=reasons.BAD_MANIFEST, part="manifest")
+        said = manifest.decode(signed.body)
+        if said.app != self._request["app"]:
+            raise ImageError(f"is of app {said.app}", reason=reasons.NO_SUCH_APP, part="manifest")
+        data = self._folder.read("tree", manifest.MAX_TREE_BYTES)
+        rows = tree.decode(data, said.tree)
+        tree.check_programs(said, rows)
+        self._folder.write("manifest", envelope.encode(signed), 0o444)
+        self._folder.write("tree", data, 0o444)
+        return said, rows
+
+    def _sweep(self, rows: tuple[tree.Row, ...]) -> None:
+        """Remove what no row names: leftovers of a cut, or what a hostile importer put there."""
+        known = {"manifest", "tree", "objects", "files"}
+        for name in os.listdir(self._folder.fd):
+            if name not in known:
+                remove(name, self._folder.fd)
+        if "files" not in os.listdir(self._folder.fd):
+            return
+        kinds = {row.path: row.kind for row in rows}
+        folders = {row.path for row in rows if row.kind == tree.FOLDER}
+        for row in rows:
+            parent = row.path.rpartition("/")[0]
+            while parent and parent not in folders:
+                folders.add(parent)
+                parent = parent.rpartition("/")[0]
+        fd = os.open("files", FOLDER_FLAGS, dir_fd=self._folder.fd)
+        try:
+            _sweep(fd, "", kinds, folders)
+        finally:
+            os.close(fd)
+
+    def _place(self, files: Folder, row: tree.Row, number: int) -> None:
+        """Bring one file or empty folder to its path."""
+        if row.kind == tree.FOLDER:
+            files.at(f"{row.path}/x", make=_FOLDER_MODE)
+            return
+        below, name = files.at(row.path, make=_FOLDER_MODE)
+        if not row.size:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=below)
+            self._finish(os.open(name, NEW_FLAGS, 0o600, dir_fd=below), row)
+            return
+        key = (row.digest, row.kind)
+        if key in self._first:
+            self._link(files, self._first[key], files, row)
+            return
+        if not (self._moved(below, name, row, number) or self._from_installed(files, row) or self._copied(files, row)):
+            raise ImageError("neither staging nor an installed image has it", reason=reasons.MISSING_OBJECT, part="object", number=number)
+        self._first[key] = row.path
+
+    def _moved(self, below: int, name: str, row: tree.Row, number: int) -> bool:
+        """The staged object becomes the file; or it became it before a cut."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            objects = os.open("objects", FOLDER_FLAGS, dir_fd=self._folder.fd)
+            try:
+                os.rename(str(number), name, src_dir_fd=objects, dst_dir_fd=below)
+            finally:
+                os.close(objects)
+        try:
+            fd = os.open(name, READ_FLAGS, dir_fd=below)
+        except FileNotFoundError:
+            return False
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != row.size or status.st_uid != self._uid:
+            os.close(fd)
+            raise ImageError("is not the file that was staged", reason=reasons.BAD_OBJECT, part="object", number=number)
+        self._finish(fd, row)
+        return True
+
+    def _from_installed(self, files: Folder, row: tree.Row) -> bool:
+        """A hard link to what an installed image holds, if it looks as it must."""
+        place = self._places.get((row.digest, row.kind))
+        if place is None:
+            return False
+        held = self._held.get(place.id_hex)
+        if held is None:
+            held = self._held[place.id_hex] = Folder(f"{self._request['store']}/{self._request['app']}/{place.id_hex}/files")
+        if differs(row, held.status(place.path)):
+            return False
+        self._link(held, place.path, files, row)
+        self._linked.add(row.path)
+        return True
+
+    def _copied(self, files: Folder, row: tree.Row) -> bool:
+        """The same content of the other kind, which needs a file of its own."""
+        other = self._first.get((row.digest, tree.FILE if row.kind == tree.EXECUTABLE else tree.EXECUTABLE))
+        if other is None:
+            return False
+        source, _ = files.open(other)
+        try:
+            below, name = files.at(row.path)
+            fd = os.open(name, NEW_FLAGS, 0o600, dir_fd=below)
+            while step := os.read(source, STEP):
+                write_all(fd, step)
+        finally:
+            os.close(source)
+        self._finish(fd, row)
+        return True
+
+    @staticmethod
+    def _link(source: Folder, path: str, files: Folder, row: tree.Row) -> None:
+        """A further name for a file; a name that a cut left is made again."""
+        folder, held = source.at(path)
+        folder = os.dup(folder)
+        try:
+            below, name = files.at(row.path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=below)
+            os.link(held, name, src_dir_fd=folder, dst_dir_fd=below, follow_symlinks=False)
+        finally:
+            os.close(folder)
+
+    @staticmethod
+    def _finish(fd: int, row: tree.Row) -> None:
+        try:
+            os.fchmod(fd, tree.MODES[row.kind])
+            os.utime(fd, (tree.tag_s(row.digest), tree.tag_s(row.digest)))
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _symlink(files: Folder, row: tree.Row) -> None:
+        below, name = files.at(row.path, make=_FOLDER_MODE)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=below)
+        os.symlink(row.target, name, dir_fd=below)
+
+    def _reread(self, files: Folder, rows: tuple[tree.Row, ...]) -> int:
+        """Every file that is new here, from the medium: size, mode, tag, owner, hash."""
+        total = sum(row.size for row in rows)
+        done = fresh = 0
+        for row in rows:
+            if row.kind <= tree.EXECUTABLE and row.path not in self._linked and self._first.get((row.digest, row.kind), row.path) not in self._linked:
+                try:
+                    prove(files, row, self._uid)
+                except EdgeHealError:
+                    below, name = files.at(row.path)
+                    os.unlink(name, dir_fd=below)
+                    raise
+                fresh += 1
+            done += row.size
+            self._answers.progress(child.STEP_REREAD, done, total)
+        return fresh
+
+
+def differs(row: tree.Row, status: os.stat_result) -> str:
+    """What an lstat says against a file's row, "" when nothing."""
+    if not stat.S_ISREG(status.st_mode):
+        return "is no regular file"
+    if status.st_size != row.size:
+        return f"has {status.st_size} bytes, not {row.size}"
+    if stat.S_IMODE(status.st_mode) != tree.MODES[row.kind]:
+        return f"has mode {stat.S_IMODE(status.st_mode):04o}"
+    return "" if int(status.st_mtime) == tree.tag_s(row.digest) else "has another time tag"
+
+
+def prove(files: Folder, row: tree.Row, uid: int) -> None:
+    """Read a file past the cache and compare all of it; ImageError(BAD_OBJECT)."""
+    fd, status = files.open(row.path)
+    try:
+        what = differs(row, status) or ("" if status.st_uid == uid else "is owned by somebody else")
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        if not what and hash_of(fd) != row.digest:
+            what = "read back is not what was written"
+    finally:
+        os.close(fd)
+    if what:
+        raise ImageError(what, reason=reasons.BAD_OBJECT, part="object", place=f"files/{row.path}", hint="the medium may be failing; see `edgeheal doctor`")
+
+
+def hash_of(fd: int) -> bytes:
+    """SHA-256 of what a descriptor still gives."""
+    made = hashlib.sha256()
+    while step := os.read(fd, STEP):
+        made.update(step)
+    return made.digest()
+
+
+def sync_all(fd: int) -> None:
+    """One checked `syncfs`: since Linux 5.8 it tells a write-back error."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syncfs(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), "syncfs")
+
+
+def _sweep(fd: int, at: str, kinds: dict[str, int], folders: set[str]) -> None:
+    for name in os.listdir(fd):
+        path = f"{at}/{name}" if at else name
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if stat.S_ISDIR(status.st_mode) and path in folders:
+            below = os.open(name, FOLDER_FLAGS, dir_fd=fd)
+            try:
+                _sweep(below, path, kinds, folders)
+            finally:
+                os.close(below)
+        elif not (stat.S_ISREG(status.st_mode) and kinds.get(path, tree.LINK) <= tree.EXECUTABLE):
+            remove(name, fd)

@@ -28,3 +28,112 @@ Request (see guard.child): "mode" and
             Done: {"reason": 0 | ROT | UNREADABLE, "rows": int, "differs": first path or "", "what": str}
   full      as quick, and every content by hash, at idle priority. Progress step 5.
 """
+
+import binascii
+import os
+from typing import Any
+
+from edgeheal.core import reasons
+from edgeheal.core.errors import EdgeHealError, TrustError
+from edgeheal.guard import child, prover
+from edgeheal.image import admission, launch, manifest
+from edgeheal.image.admission import Facts
+from edgeheal.trust import chain, document, envelope
+from edgeheal.trust.verify import signers
+
+
+def main(_words: list[str] | None = None) -> int:
+    """The child's way in."""
+    return child.run(work)
+
+
+def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
+    """One mode."""
+    modes = {"manifest": _manifest, "envelope": _envelope, "trust": _trust, "quick": prover.quick, "full": prover.full}
+    return modes[request["mode"]](request, answers)
+
+
+def _passed(most: int) -> bytes:
+    """All of descriptor 3, at most `most` bytes, from its beginning where it has one."""
+    data = b""
+    while len(data) <= most:
+        piece = os.read(child.PASSED_FD, most + 1 - len(data))
+        if not piece:
+            return data
+        data += piece
+    raise TrustError(f"more than {most} bytes", reason=reasons.TOO_LARGE, part="envelope", place="envelope")
+
+
+def _held(raw: bytes, *, shared: bool) -> document.Trust:
+    """A trust version out of the guard's own folder."""
+    return document.decode(envelope.decode(raw, envelope.TRUST, part="trust").body, shared_keys=shared)
+
+
+def _manifest(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
+    shared = bool(request.get("shared_keys"))
+    newest = _held(request["trust"], shared=shared)
+    under = _held(request["trust_k"], shared=True) if request.get("trust_k") else None
+    signed = envelope.decode(_passed(envelope.MAX_ENVELOPE), envelope.MANIFEST)
+    by = signers(signed)
+    said = manifest.decode(signed.body)
+    epoch, counter = request["floor"]
+    facts = Facts(said, signed.id, by, newest, under, tuple(request["device"]), (epoch, counter), frozenset(request["blocked"]), tuple(request["interpreters"]))
+    reason = admission.judge(facts)
+    kept = reason == reasons.REVOKED and bool(request.get("keep")) and admission.kept(facts)
+    if request.get("id") and request["id"] != signed.id:
+        reason = reasons.NO_SUCH_IMAGE
+    elif request.get("app") and request["app"] != said.app:
+        reason = reasons.NO_SUCH_APP
+    packed = launch.packed(said, signed.id)
+    return {
+        "reason": reason, "word": reasons.word(reason), "id": signed.id, "app": said.app, "version": said.version,
+        "security": said.security_counter, "min_security": said.min_security_counter, "schema": said.data.schema if said.data else 0,
+        "soak_s": said.soak_s, "digest": said.tree_run, "trust": newest.n, "kept": kept,
+        "mark_floor": list(admission.marked((epoch, counter), newest.floor(said.app), said)), "launch": packed, "crc": binascii.crc32(packed),
+    }  # fmt: skip
+
+
+def _envelope(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
+    from edgeheal.guard import signed_words
+
+    shared = bool(request.get("shared_keys"))
+    newest = _held(request["trust"], shared=shared)
+    return signed_words.judge(_passed(envelope.MAX_ENVELOPE), newest, request)
+
+
+def _trust(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
+    shared = bool(request.get("shared_keys"))
+    data = _passed(int(request.get("most") or envelope.MAX_CHAIN))
+    envelopes = envelope.decode_chain(data, most_bytes=len(data))
+    warnings: list[str] = []
+    if request["trust"]:
+        start = envelope.decode(request["trust"], envelope.TRUST, part="trust")
+        held = document.decode(start.body, shared_keys=shared)
+        links = chain.walk(held, envelopes, signers, shared_keys=shared)
+        newest, newest_envelope = (links[-1].trust, links[-1].envelope) if links else (held, start)
+    else:
+        if not envelopes:
+            raise TrustError("holds no trust document", reason=reasons.TRUST_CHAIN, part="trust", place="trust")
+        first = chain.first(envelopes[0], signers, shared_keys=shared)
+        rest = chain.walk(first.trust, envelopes[1:], signers, shared_keys=shared)
+        links = (first, *rest)
+        newest, newest_envelope = links[-1].trust, links[-1].envelope
+    highest = int(request.get("highest", 0))
+    if newest.n < highest:
+        raise TrustError(
+            f"ends at version {newest.n}, but version {highest} was seen here", reason=reasons.TRUST_CHAIN, part="trust", place="trust",
+            hint="trust was damaged or put back; bring the whole chain as an .eht file",
+        )  # fmt: skip
+    places = {envelope.encode(link.envelope): link.trust.n for link in links}
+    found: list[list[int]] = []
+    at = 0
+    for one in envelopes:
+        raw = envelope.encode(one)
+        if raw in places:
+            found.append([places[raw], at, len(raw)])
+        at += len(raw)
+    try:
+        document.decode(newest_envelope.body)
+    except EdgeHealError as fault:
+        warnings.append(str(fault))
+    return {"n": newest.n, "links": found, "warnings": warnings, "newest": envelope.encode(newest_envelope)}
