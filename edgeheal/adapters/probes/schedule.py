@@ -135,8 +135,10 @@ class Probes:
             self._go(run, row, events)
 
     def due(self) -> int:
-        """The next attempt or deadline."""
-        return min((row.deadline_ns or row.due_ns for run in self._runs.values() for row in run.rows if row.due_ns or row.deadline_ns), default=0)
+        """The next attempt or deadline, or the end of a start time that live probes wait for."""
+        dues = [at for run in self._runs.values() for row in run.rows if (at := row.deadline_ns or row.due_ns)]
+        dues += [run.began_ns + run.grace_ns for run in self._runs.values() if not run.ready]
+        return min(dues, default=0)
 
     def tick(self, now_ns: int) -> None:
         """Begin what is due, end what is over time."""
