@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel said: supply, file systems, media, USB, memory.
+
+Duty: a row a word. Passing words (an error that happened) open and calm down by themselves; supply has an end of its own.
+Healthy look-alikes: one USB device that re-enumerates once, a reset that is not repeated.
+Invariant: only the kernel's own words get here (the adapter sees to that).
+"""
+
+from dataclasses import dataclass, field
+
+from edgeheal.core.incident import Evidence
+from edgeheal.core.kinds import Channel, EvidenceCode, SymptomKind
+from edgeheal.core.now import NS
+from edgeheal.core.signal import KernelSaid
+from edgeheal.core.symptom import Symptom
+from edgeheal.detect.around import Around
+
+TIMES_MOST = 16
+SUBJECTS_MOST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`times` within `within_s` make a symptom."""
+
+    kind: SymptomKind
+    times: int = 1
+    within_s: int = 600
+
+
+S = SymptomKind
+ROWS: dict[str, Row] = {
+    "fs_error": Row(S.DISK_ERRORS),
+    "fs_readonly": Row(S.DISK_READONLY),
+    "io_error": Row(S.DISK_ERRORS, 3),
+    "usb_reset": Row(S.USB_RESET, 3),
+    "usb_gone": Row(S.USB_RESET, 3),
+    "usb_error": Row(S.USB_RESET, 3),
+    "thermal": Row(S.TEMPERATURE, 3),
+    "undervoltage": Row(S.UNDERVOLTAGE),
+}
+LASTING = frozenset({S.UNDERVOLTAGE, S.DISK_READONLY})  # their end is told; the others pass
+
+
+@dataclass(slots=True)
+class Kernel:
+    """`times`: "what:subject" -> mono ns, newest last. `voltage_ns`: last under-voltage, on while `voltage_low`."""
+
+    times: dict[str, list[int]] = field(default_factory=dict)
+    voltage_ns: int = 0
+    voltage_low: bool = False
+    voltages: int = 0
+    oom_ns: int = 0
+    fault_ns: int = 0
+    fault: str = ""
+
+
+def said(mem: Kernel, signal: KernelSaid, around: Around) -> tuple[Symptom, ...]:
+    """One word of the kernel."""
+    match signal.what:
+        case "voltage_ok":
+            was, mem.voltage_low = mem.voltage_low, False
+            return (Symptom(S.UNDERVOLTAGE, on=False, channel=Channel.KERNEL),) if was else ()
+        case "undervoltage":
+            mem.voltage_ns, mem.voltages = around.ns, mem.voltages + 1
+            if mem.voltage_low:
+                return ()
+            mem.voltage_low = True
+        case "oom":
+            mem.oom_ns = around.ns
+            return ()
+        case "fs_error" | "fs_readonly":
+            mem.fault_ns, mem.fault = around.ns, signal.subject
+    row = ROWS.get(signal.what)
+    if row is None:
+        return ()
+    name = f"{signal.what}:{signal.subject}"
+    times = [t for t in mem.times.pop(name, ()) if t > around.ns - row.within_s * NS][-(TIMES_MOST - 1) :] + [around.ns]
+    mem.times[name] = times
+    while len(mem.times) > SUBJECTS_MOST:
+        del mem.times[next(iter(mem.times))]
+    if len(times) < row.times:
+        return ()
+    subject = "" if row.kind is S.UNDERVOLTAGE else signal.subject
+    return (Symptom(row.kind, "", subject, channel=Channel.KERNEL, evidence=(Evidence(EvidenceCode.LINE, len(times), row.times, signal.what),)),)

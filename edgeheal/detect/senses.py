@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All memory of all detectors, and the table that says which detector hears which signal.
+
+Duty: hold and dispatch. Memory is numeric, updated in place by its detector, and part of the engine's snapshot.
+Invariants: bounded in apps; a signal reaches its detectors in the order of the table; `due` is never later than the first deadline.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeheal.core import signal as sig
+from edgeheal.core.symptom import Symptom
+from edgeheal.detect import boot, exits, foreign, growth, hang, host, itself, kernel, limits, link, logs, probes, sensors
+from edgeheal.detect.around import Around
+
+Found = tuple[Symptom, ...]
+
+
+@dataclass(slots=True)
+class AppSenses:
+    """What the detectors remember of one app."""
+
+    ends: exits.Ends = field(default_factory=exits.Ends)
+    beat: hang.Beat = field(default_factory=hang.Beat)
+    probes: dict[str, probes.Probe] = field(default_factory=dict)
+    growth: dict[str, growth.Growth] = field(default_factory=dict)
+    limits: limits.Limits = field(default_factory=limits.Limits)
+    sensors: dict[str, sensors.Sensor] = field(default_factory=dict)
+    foreign: foreign.Foreign = field(default_factory=foreign.Foreign)
+    log: logs.Log = field(default_factory=logs.Log)
+    usage_ns: int = 0
+    followed: bool = False
+
+
+@dataclass(slots=True)
+class BoxSenses:
+    """What the detectors remember of the box."""
+
+    host: host.Host = field(default_factory=host.Host)
+    kernel: kernel.Kernel = field(default_factory=kernel.Kernel)
+    link: link.Link = field(default_factory=link.Link)
+    boots: boot.Boots = field(default_factory=boot.Boots)
+    itself: itself.Itself = field(default_factory=itself.Itself)
+
+
+@dataclass(slots=True)
+class Senses:
+    """Everything; `due_ns` is at or before the first deadline of any detector, 0 = none."""
+
+    apps: dict[str, AppSenses] = field(default_factory=dict)
+    box: BoxSenses = field(default_factory=BoxSenses)
+    due_ns: int = 0
+
+    def of(self, app: str) -> AppSenses:
+        """The memory of one app, made when first asked for."""
+        senses = self.apps.get(app)
+        if senses is None:
+            senses = self.apps[app] = AppSenses()
+        return senses
+
+    def sooner(self, at_ns: int) -> None:
+        """A detector has a deadline at `at_ns` (0: none)."""
+        if at_ns and (self.due_ns == 0 or at_ns < self.due_ns):
+            self.due_ns = at_ns
+
+
+def _usage(mem: AppSenses, signal: sig.Usage, around: Around) -> Found:
+    mem.usage_ns = around.ns
+    return growth.sampled(mem.growth, signal, around) + limits.sampled(mem.limits, signal, around)
+
+
+def _exited(mem: AppSenses, signal: sig.AppExited, around: Around) -> Found:
+    foreign.down(mem.foreign, around)
+    found = exits.exited(mem.ends, signal, around)
+    if found and mem.ends.signum in foreign.STOPS:
+        found += foreign.restarted(mem.foreign, signal.app, "", around)
+    return found
+
+
+def _started(mem: AppSenses, signal: sig.AppStarted, around: Around) -> Found:
+    off = hang.reset(mem.beat, signal.app) + probes.reset(mem.probes, signal.app) + growth.reset(mem.growth, signal.app) + limits.reset(mem.limits, signal.app)
+    sensors.reset(mem.sensors)
+    return off + exits.started(mem.ends, signal, around)
+
+
+def _ready(mem: AppSenses, signal: sig.AppReady, around: Around) -> Found:
+    foreign.up(mem.foreign, around)
+    return exits.ready(mem.ends, signal, around)
+
+
+def _log(mem: AppSenses, signal: sig.LogSeen, around: Around) -> Found:
+    logs.seen(mem.log, signal, around)
+    return ()
+
+
+# signal -> detector over the memory of its app
+APP: dict[type[sig.Signal], Callable[[AppSenses, Any, Around], Found]] = {
+    sig.AppExited: _exited,
+    sig.StartFailed: lambda m, s, a: exits.failed(m.ends, s, a),
+    sig.AppStarted: _started,
+    sig.AppReady: _ready,
+    sig.HeartbeatMissed: lambda m, s, a: hang.missed(m.beat, s, a),
+    sig.HeartbeatBack: lambda m, s, a: hang.back(m.beat, s, a),
+    sig.ProbeAnswered: lambda m, s, a: probes.answered(m.probes, s, a),
+    sig.Usage: _usage,
+    sig.Reading: lambda m, s, a: sensors.read(m.sensors, s, a),
+    sig.LogSeen: _log,
+    sig.ForeignStart: lambda m, s, a: foreign.restarted(m.foreign, s.app, s.who, a),
+}
+# signal -> detector over the memory of the box
+BOX: dict[type[sig.Signal], Callable[[BoxSenses, Any, Around], Found]] = {
+    sig.HostSample: lambda m, s, a: host.sampled(m.host, s, a),
+    sig.KernelSaid: lambda m, s, a: kernel.said(m.kernel, s, a),
+    sig.LinkIs: lambda m, s, a: link.is_(m.link, s, a),
+    sig.Booted: lambda m, s, a: boot.booted(m.boots, s, a),
+    sig.SelfSaid: lambda m, s, a: itself.said(m.itself, s, a),
+    sig.ConfigIs: lambda m, s, a: itself.config(m.itself, s, a),
+}
+
+
+def app_due(mem: AppSenses, around: Around) -> int:
+    """The first deadline of one app's detectors, 0 = none."""
+    dues = (exits.due(mem.ends, around), hang.due(mem.beat, around), sensors.due(mem.sensors, around), foreign.due(mem.foreign, around))
+    return min((d for d in dues if d), default=0)
+
+
+def app_tick(mem: AppSenses, app: str, around: Around) -> Found:
+    """What became a symptom by time alone."""
+    return (
+        exits.tick(mem.ends, app, around)
+        + hang.tick(mem.beat, app, around)
+        + sensors.tick(mem.sensors, app, around)
+        + foreign.tick(mem.foreign, app, around)
+    )
+
+
+def stopped(mem: AppSenses, app: str) -> None:
+    """Nobody wants it to run: what was wrong is nobody's concern, and it is judged anew when it is wanted again."""
+    hang.reset(mem.beat, app)
+    probes.reset(mem.probes, app)
+    growth.reset(mem.growth, app)
+    limits.reset(mem.limits, app)
+    sensors.forget(mem.sensors)
+    mem.ends.looping = mem.ends.slow = False
+    mem.foreign.downs.clear()

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sensors: missing, stuck, out of range, jumped, on another scale - against what the manifest promises.
+
+Duty: judge readings of an app that works. Healthy look-alikes: a steady value shorter than promised, one bad sample, a dead or starting
+app (its sensors are not judged), a standstill of the box, a true step within the promised one.
+Invariants: what is not promised (0) is not judged; a reading that is no finite number counts as "no answer".
+"""
+
+from dataclasses import dataclass, field
+from math import isfinite, log10
+
+from edgeheal.core.app import MetricSpec
+from edgeheal.core.incident import Evidence
+from edgeheal.core.kinds import Channel, EvidenceCode, SymptomKind
+from edgeheal.core.now import NS
+from edgeheal.core.signal import Reading
+from edgeheal.core.symptom import Symptom
+from edgeheal.detect.around import Around
+
+SILENT_PERIODS = 3
+AGREE = 3  # readings in a row that must agree
+RING = 16
+SAME_LEAST = 3
+SETTLED = 1.5  # largest over smallest of the remembered values, for a change of scale to be told from noise
+SENSORS_MOST = 128
+
+
+@dataclass(slots=True)
+class Sensor:
+    """`seen_ns` last reading; `same_ns`, `same` of the value that does not change; `out`, `in_` rows outside and inside the range."""
+
+    run: int = 0
+    seen_ns: int = 0
+    value: float | None = None
+    same_ns: int = 0
+    same: int = 0
+    out: int = 0
+    inside: int = 0
+    far: int = 0
+    before: float = 0.0
+    ring: list[float] = field(default_factory=list)
+    missing: bool = False
+    stuck: bool = False
+    ranged: bool = False
+    jumped: int = 0
+
+
+def read(mem: dict[str, Sensor], signal: Reading, around: Around) -> tuple[Symptom, ...]:
+    """One reading."""
+    spec = next((m for m in around.spec.metrics if m.name == signal.sensor), None)
+    if spec is None or not around.up:
+        return ()
+    sensor = mem.get(spec.name)
+    if sensor is None:
+        if len(mem) >= SENSORS_MOST:
+            return ()
+        sensor = mem[spec.name] = Sensor(around.run)
+    if signal.value is None or not isfinite(signal.value):
+        return ()
+    found: list[Symptom] = []
+    if sensor.missing:
+        sensor.missing = False
+        found.append(Symptom(SymptomKind.SENSOR_MISSING, signal.app, spec.name, on=False))
+    sensor.seen_ns, sensor.run = around.ns, around.run
+    found += _range(sensor, spec, signal, around)
+    found += _jump(sensor, spec, signal, around)
+    found += _same(sensor, spec, signal, around)
+    sensor.value = signal.value
+    return tuple(found)
+
+
+def _symptom(kind: SymptomKind, app: str, spec: MetricSpec, around: Around, fact: Evidence, detect_ms: int) -> Symptom:
+    channel = Channel.APP if app else Channel.AGENT
+    return Symptom(kind, app, spec.name, channel=channel, evidence=(fact,), run=around.run, detect_ms=detect_ms)
+
+
+def _range(sensor: Sensor, spec: MetricSpec, signal: Reading, around: Around) -> list[Symptom]:
+    value = signal.value or 0.0
+    low, high = spec.low, spec.high
+    outside = (low is not None and value < low) or (high is not None and value > high)
+    sensor.out, sensor.inside = (sensor.out + 1, 0) if outside else (0, sensor.inside + 1)
+    if sensor.out >= AGREE and not sensor.ranged:
+        sensor.ranged = True
+        limit = low if low is not None and value < low else high
+        fact = Evidence(EvidenceCode.SENSOR_VALUE, round(value, 4), round(limit or 0.0, 4), spec.unit)
+        return [_symptom(SymptomKind.SENSOR_RANGE, signal.app, spec, around, fact, (AGREE - 1) * spec.every_ms)]
+    if sensor.inside >= AGREE and sensor.ranged:
+        sensor.ranged = False
+        return [Symptom(SymptomKind.SENSOR_RANGE, signal.app, spec.name, on=False)]
+    return []
+
+
+def _same(sensor: Sensor, spec: MetricSpec, signal: Reading, around: Around) -> list[Symptom]:
+    if signal.value != sensor.value or sensor.same == 0:
+        sensor.same, sensor.same_ns = 1, around.ns
+        if sensor.stuck:
+            sensor.stuck = False
+            return [Symptom(SymptomKind.SENSOR_STUCK, signal.app, spec.name, on=False)]
+        return []
+    sensor.same += 1
+    held_ms = (around.ns - sensor.same_ns) // 1_000_000
+    if sensor.stuck or spec.stuck_ms <= 0 or held_ms < spec.stuck_ms or sensor.same < SAME_LEAST:
+        return []
+    sensor.stuck = True
+    fact = Evidence(EvidenceCode.SENSOR_SAME_N, sensor.same, round(spec.stuck_ms / 1000, 3), f"{signal.value:g}"[:16])
+    return [_symptom(SymptomKind.SENSOR_STUCK, signal.app, spec, around, fact, held_ms)]
+
+
+def _jump(sensor: Sensor, spec: MetricSpec, signal: Reading, around: Around) -> list[Symptom]:
+    """A level that is left and not come back to: a power of ten is a scale, more than the promised step a jump."""
+    value = signal.value or 0.0
+    ring = sensor.ring
+    found: list[Symptom] = []
+    level = sorted(ring)[len(ring) // 2] if ring else value
+    power = _power(level, value) if len(ring) == RING and _settled(ring) else 0
+    step = spec.step_max > 0 and len(ring) >= AGREE and abs(value - level) > spec.step_max
+    if power or step:
+        sensor.far += 1
+        if sensor.far < AGREE:
+            return found
+        kind = SymptomKind.SENSOR_SCALE if power else SymptomKind.SENSOR_JUMP
+        fact = Evidence(EvidenceCode.POWER_OF_TEN, power, 0, spec.unit) if power else Evidence(EvidenceCode.SENSOR_VALUE, round(value, 4), round(level, 4), spec.unit)
+        sensor.far, sensor.before = 0, level
+        sensor.ring = [value]
+        if not sensor.jumped:
+            sensor.jumped = int(kind)
+            found.append(_symptom(kind, signal.app, spec, around, fact, (AGREE - 1) * spec.every_ms))
+        return found
+    sensor.far = 0
+    ring.append(value)
+    del ring[:-RING]
+    if sensor.jumped == SymptomKind.SENSOR_SCALE:
+        back = _power(sensor.before, value) == 0
+    else:
+        back = len(ring) == RING  # the new level has become the level
+    if sensor.jumped and back:
+        found.append(Symptom(SymptomKind(sensor.jumped), signal.app, spec.name, on=False))
+        sensor.jumped = 0
+    return found
+
+
+def _settled(ring: list[float]) -> bool:
+    low, high = min(ring), max(ring)
+    return low > 0 and high <= SETTLED * low
+
+
+def _power(level: float, value: float) -> int:
+    """n when value is about level x 10^n, n not 0; else 0."""
+    if level <= 0 or value <= 0:
+        return 0
+    exact = log10(value / level)
+    near = round(exact)
+    return near if near and abs(exact - near) < 0.05 else 0
+
+
+def _silent_after_ns(sensor: Sensor | None, spec: MetricSpec, around: Around) -> int:
+    """When silence becomes a symptom; the first reading of a run may take the start grace longer."""
+    period_ns = SILENT_PERIODS * spec.every_ms * 1_000_000
+    if sensor is not None and sensor.run == around.run and sensor.seen_ns:
+        base = max(sensor.seen_ns, around.ready_ns)
+    else:
+        base = (around.ready_ns or around.started_ns) + round(around.policy.start_grace_s * NS)
+    return max(base, around.still_ns) + period_ns
+
+
+def due(mem: dict[str, Sensor], around: Around) -> int:
+    """The first silence that becomes a symptom."""
+    if not around.judged:
+        return 0
+    waits = [
+        _silent_after_ns(sensor, spec, around)
+        for spec in around.spec.metrics
+        if spec.every_ms > 0 and not ((sensor := mem.get(spec.name)) is not None and sensor.missing)
+    ]
+    return min(waits, default=0)
+
+
+def tick(mem: dict[str, Sensor], app: str, around: Around) -> tuple[Symptom, ...]:
+    """Promised readings that did not come."""
+    if not around.judged:
+        return ()
+    found = []
+    for spec in around.spec.metrics:
+        sensor = mem.get(spec.name)
+        if spec.every_ms <= 0 or (sensor is not None and sensor.missing) or around.ns < _silent_after_ns(sensor, spec, around):
+            continue
+        if sensor is None:
+            if len(mem) >= SENSORS_MOST:
+                break
+            sensor = mem[spec.name] = Sensor(around.run)
+        sensor.missing = True
+        since = max(sensor.seen_ns if sensor.run == around.run else 0, around.ready_ns or around.started_ns)
+        silent_s = (around.ns - since) / NS
+        fact = Evidence(EvidenceCode.SENSOR_SILENT_S, round(silent_s, 3), round(SILENT_PERIODS * spec.every_ms / 1000, 3))
+        found.append(_symptom(SymptomKind.SENSOR_MISSING, app, spec, around, fact, round(silent_s * 1000)))
+    return tuple(found)
+
+
+def reset(mem: dict[str, Sensor]) -> None:
+    """The run is over: what was wrong with a sensor still is, until a reading says better; counting starts anew."""
+    for sensor in mem.values():
+        sensor.out = sensor.inside = sensor.far = 0
+
+
+def forget(mem: dict[str, Sensor]) -> None:
+    """Nobody wants the app to run: nothing is promised."""
+    mem.clear()
+
+
+def bad(mem: dict[str, Sensor]) -> int:
+    """How many are missing, stuck or out of range now."""
+    return sum(1 for s in mem.values() if s.missing or s.stuck or s.ranged)
