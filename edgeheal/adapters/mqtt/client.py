@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import paho.mqtt.client as paho
+import paho.mqtt.properties as paho_properties
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from edgeheal.adapters.mqtt.settings import LinkSettings
 from edgeheal.adapters.mqtt.wire import Wire, open_wire, tls_context
@@ -25,6 +25,10 @@ RECEIVE_MOST = 98_304
 SESSION_EXPIRY_S = 604_800
 WILL_DELAY_S = 30
 READS_A_TURN = 64
+
+# paho 1.6 has no types and 2.x has some: neither is relied upon
+_BASE: Any = paho.Client
+_PROPERTIES: Any = paho_properties.Properties
 
 # what paho may raise out of a malformed or broken stream
 FAULTS = (OSError, ValueError, IndexError, KeyError, TypeError, struct.error, paho.MQTTException if hasattr(paho, "MQTTException") else OSError)
@@ -72,13 +76,13 @@ class Connection:
 
     def ping(self) -> bool:
         """Ask the broker whether it is there."""
-        return self._call(self.client._send_pingreq)  # noqa: SLF001 - paho pings only by its own clock, which looks at what was sent, too
+        return self._call(self.client._send_pingreq)  # private: paho's own pings go by what was sent, too
 
     def publish(self, topic: str, payload: bytes, qos: int, retain: bool, expiry_s: int = 0) -> int:
         """Hand over; the message id, 0 when the connection is over."""
         properties = None
         if self.v5 and expiry_s:
-            properties = Properties(PacketTypes.PUBLISH)
+            properties = _PROPERTIES(PacketTypes.PUBLISH)
             properties.MessageExpiryInterval = expiry_s
         try:
             info = self.client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
@@ -110,7 +114,7 @@ class Connection:
         return int(code) == paho.MQTT_ERR_SUCCESS and self.lost < 0 and self.wire.fileno() >= 0
 
 
-class _Client(paho.Client):  # type: ignore[misc]
+class _Client(_BASE):  # type: ignore[misc]
     """paho over a socket that we made."""
 
     wire_of: Callable[[], Wire]
@@ -139,9 +143,9 @@ def connect(settings: LinkSettings, events: Events, *, v5: bool, will_topic: str
     will_properties = None
     words: dict[str, Any] = {}
     if v5:
-        will_properties = Properties(PacketTypes.WILLMESSAGE)
+        will_properties = _PROPERTIES(PacketTypes.WILLMESSAGE)
         will_properties.WillDelayInterval = WILL_DELAY_S
-        properties = Properties(PacketTypes.CONNECT)
+        properties = _PROPERTIES(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.MaximumPacketSize = RECEIVE_MOST
         words = {"clean_start": False, "properties": properties}

@@ -140,7 +140,7 @@ class MqttLink:
             return 1
         if not self._up:
             return self._answer_ns
-        ends = [self._answer_ns if self._answer_ns else self._ping_ns(connection), self._health_ns]
+        ends = [self._answer_ns or self._ping_ns(connection), self._health_ns]
         if self._useful_ns:
             ends.append(self._useful_ns)
         if self._may_send():
@@ -442,7 +442,11 @@ class MqttLink:
             said = births.decode(payload)
         except WireError:
             return
-        if said.online and said.session != self._session and self._birth_known:
+        if not self._birth_known:
+            return
+        if not said.online:
+            self.say_birth()  # a late will of an earlier connection: we are here
+        elif said.session != self._session:
             self._twin(said.session, f"another session {said.session.hex()} speaks under our name")
 
     def _twin(self, session: bytes, text: str) -> None:
