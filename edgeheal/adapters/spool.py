@@ -21,7 +21,7 @@ from edgeheal.core.signal import SelfSaid
 from edgeheal.core.spooled import Span, Standin, StandinKind
 from edgeheal.journal import thinning
 from edgeheal.journal.commit import GroupCommit
-from edgeheal.journal.frames import HEAD_BYTES
+from edgeheal.journal.frames import HEAD_BYTES, Frame
 from edgeheal.journal.ops import Ended, Read, Replace
 from edgeheal.journal.segments import Held, Place, SegmentLog
 from edgeheal.journal.spool_frames import (
@@ -57,6 +57,7 @@ BREAKS_MOST = 3  # so often the connection may break with a record alone on its 
 ASIDE_MOST = 32
 RETRY_NS = 60 * NS
 CACHED_SEGMENTS = 4
+WINDOW_MOST = 1 << 20  # a seq further from its session's first is no record of ours
 
 Key = tuple[bytes, int]
 Encode = Callable[[Standin], bytes]
@@ -151,7 +152,7 @@ class Spool:
         covered: list[Span] = []
         for spooled, place in sorted(found.values(), key=lambda item: item[0].head.order):
             key = (spooled.head.session, spooled.head.seq)
-            if known.has(*key):
+            if known.has(*key) or key[1] - max(known.stored.get(key[0], (0, []))[0], first[key[0]]) > WINDOW_MOST:
                 continue
             self._index.add(spooled.head, place)
             standin = spooled.standin
@@ -268,8 +269,8 @@ class Spool:
 
     def _roll(self, *, reserve: bool = False) -> bool:
         """The next segment; makes room first where there is little."""
-        self._index.rebuild()
         if not reserve and not self._thinning:
+            self._index.rebuild()
             self._thinning = True
             try:
                 for _ in range(self._slots * 2):
@@ -351,19 +352,28 @@ class Spool:
         size, number = min(choice)
         if size > self._log.capacity * 95 // 100:
             return False
+        if not self._commit.settle(time.monotonic_ns(), DURABLE_S):
+            return False
         data = self._segment(number)
         if data is None:
             return False
         for row in index.live_in(number):
-            head, place = index.head(row), index.place(row)
-            frame = data[place.at + HEAD_BYTES : place.at + place.length]
-            kind = K_STANDIN if index.key(row) in index.standins else K_RECORD
-            body = self.body(index.key(row)) or b""
-            if not self._append(head, kind, frame, body, reserve=True):
+            key, place = index.key(row), index.place(row)
+            body = self._body_in(data, key, place)
+            if body is None:
+                self._unreadable(key)
+                continue
+            kind = K_STANDIN if key in index.standins else K_RECORD
+            if not self._append(index.head(row), kind, data[place.at + HEAD_BYTES : place.at + place.length], body, reserve=True):
                 return False
         if not self._commit.settle(time.monotonic_ns(), DURABLE_S):
             return False
         return self._release()
+
+    def _unreadable(self, key: Key) -> None:
+        """The medium gives something else than what was written: the key is known, the content is lost, and told."""
+        self._stand_in(Standin(StandinKind.LOST, (Span(*key, key[1]),), 1, int(Severity.ERROR), reason=reasons.UNREADABLE))
+        self._say("damaged", ok=False, text=f"record {key[1]}")
 
     # -- reading
 
@@ -380,8 +390,6 @@ class Spool:
         return None if data is None else self._body_in(data, key, place)
 
     def _body_in(self, data: bytes, key: Key, place: Place) -> bytes | None:
-        from edgeheal.journal.frames import Frame
-
         kind = K_STANDIN if key in self._index.standins else K_RECORD
         spooled = unpack(Frame(kind, 1, data[place.at + HEAD_BYTES : place.at + place.length]))
         if spooled is None or (spooled.head.session, spooled.head.seq) != key:
@@ -391,7 +399,7 @@ class Spool:
     def _segment(self, number: int) -> bytes | None:
         """A segment's bytes as they are on the medium; what is not there yet is young and is not asked for here."""
         data = self._cache.get(number)
-        if data is not None and number != self._log.number:
+        if data is not None:
             self._cache.move_to_end(number)
             return data
         answer: list[Ended] = []
@@ -399,6 +407,8 @@ class Spool:
         self._disk.wait(ticket, READ_S)
         if not answer or answer[0].errno or len(answer[0].data) != self._slot_bytes:
             return None
+        if number == self._log.number or self._young:
+            return answer[0].data  # it may still grow
         self._cache[number] = answer[0].data
         while len(self._cache) > CACHED_SEGMENTS:
             self._cache.popitem(last=False)

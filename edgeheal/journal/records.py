@@ -156,7 +156,7 @@ def pack_state(plain: Any) -> bytes:
 def unpack_state(data: bytes) -> Any:
     """Back from `pack_state`; ValueError when it is not that."""
     try:
-        return msgpack.unpackb(data, raw=False, strict_map_key=False, use_list=True, max_buffer_size=MAX_SNAPSHOT)
+        return msgpack.unpackb(data, raw=False, strict_map_key=False, use_list=True)
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as fault:
         raise ValueError(f"no packed state: {fault}") from None
 

@@ -35,8 +35,9 @@ _OFFSET = 16  # a mark from here on is a row's number
 class _Session:
     """Marks of one session's seqs above `base`, all up to which the fleet has."""
 
-    def __init__(self, base: int) -> None:
-        self.base = base
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.base = 0
         self.marks: array[int] = array("I")
 
     def get(self, seq: int) -> int:
@@ -96,21 +97,18 @@ class Waiting:
         """A record; its row. Rows are added in their order of arrival."""
         row = len(self._state)
         session = self._of(head.session)
-        self._session.append(self._names.index(head.session))
-        for column, value in (
-            (self._state, state),
-            (self._severity, head.severity),
-            (self._flags, head.flags),
-            (self._seq, head.seq),
-            (self._order, head.order),
-            (self._incident, head.incident),
-            (self._at_s, max(0, min(head.at_s, 0xFFFFFFFF))),
-            (self._print, int.from_bytes(head.fingerprint, "big")),
-            (self._number, place.number),
-            (self._at, place.at),
-            (self._length, place.length),
-        ):
-            column.append(value)
+        self._session.append(session.number)
+        self._state.append(state)
+        self._severity.append(head.severity)
+        self._flags.append(head.flags)
+        self._seq.append(head.seq)
+        self._order.append(head.order)
+        self._incident.append(head.incident)
+        self._at_s.append(max(0, min(head.at_s, 0xFFFFFFFF)))
+        self._print.append(int.from_bytes(head.fingerprint, "big"))
+        self._number.append(place.number)
+        self._at.append(place.at)
+        self._length.append(place.length)
         if state in _LIVE:
             session.set(head.seq, row + _OFFSET)
             self._count(row, 1)
@@ -122,7 +120,7 @@ class Waiting:
     def _of(self, name: bytes) -> _Session:
         session = self._sessions.get(name)
         if session is None:
-            session = self._sessions[name] = _Session(0)
+            session = self._sessions[name] = _Session(len(self._names))
             self._names.append(name)
         return session
 
