@@ -130,6 +130,8 @@ class _Quantity(Kind):
         fitting = [(u, f) for u, f in self.table.items() if whole % f == 0 and u != "w"]
         if not whole:
             return "0s" if "s" in self.table else "0B"
+        if whole % 1_000 == 0 and "kB" in self.table:
+            fitting = [(u, f) for u, f in fitting if "i" not in u]
         unit, factor = max(fitting, key=lambda pair: pair[1])
         return f"{whole // factor}{unit}"
 
@@ -442,11 +444,25 @@ class Items(Kind):
             try:
                 value = self.of.read(item, base)
             except Misread as fault:
-                raise Misread(f"entry {n}: {fault}", fault.nearest) from None
+                raise Misread(f"entry {n}: {fault}", self._mended(raw, base)) from None
             if value in values:
                 raise Misread(f"entry {n} stands there twice")
             values.append(value)
         return tuple(values)
+
+    def _mended(self, raw: list[Any], base: str) -> str:
+        """The list with each wrong entry in its nearest form; "" when one has none."""
+        forms: list[str] = []
+        for item in raw:
+            try:
+                form = self.of.show(self.of.read(item, base))
+            except Misread as fault:
+                form = fault.nearest
+            if not form:
+                return ""
+            if form not in forms:
+                forms.append(form)
+        return f"[{', '.join(forms)}]"
 
     def show(self, value: Any) -> str:
         return "[" + ", ".join(self.of.show(v) for v in value) + "]"

@@ -71,7 +71,11 @@ def words(kind: Kind, doc: str, touches: str, *, names: tuple[str, ...]) -> Any:
 class Device:
     """Who this box is."""
 
-    id: str = entry(_NAME, "", "the device's name in the fleet: its MQTT client and user name; needed once there is a [link]")
+    id: str = entry(
+        Text(64, r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})?", _NAME.words),
+        "",
+        "the device's name in the fleet: its MQTT client and user name; needed once there is a [link]",
+    )
     tenant: str = entry(_NAME, "default", "whose device it is: the third level of every topic")
     classes: tuple[str, ...] = entry(Items(_NAME, 16, 1), ("generic",), "what images may call this device; one of an image's classes must be here")
     place: str = entry(Text(96), "", "where it stands, for people")
@@ -303,11 +307,11 @@ class Trust:
 class Controller:
     """The fleet's controller; the broker stands in [link]."""
 
-    store: str = entry(FilePath(), "fleet.db", "its database (relative: below the config's folder)")
+    store: str = entry(FilePath(), "/var/lib/edgeheal-controller/fleet.db", "its database")
     listen: str = entry(Text(128, r"([A-Za-z0-9.:_-]+:\d{1,5})?", 'a quoted "HOST:PORT"'), "", "where its web page is; unsaid: none")
     retention_s: int = entry(Seconds(3_600, 10 * 365 * 86_400), 90 * 86_400, "how long reports are kept")
     batch: int = entry(Number(1, 10_000), 200, "reports a commit, at most")
-    batch_ms: int = entry(Millis(1, 10_000), 20, "longest wait before a commit")
+    batch_wait_ms: int = entry(Millis(1, 10_000), 20, "longest wait before a commit")
 
 
 @dataclass(frozen=True, slots=True)
