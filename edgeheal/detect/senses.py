@@ -13,6 +13,19 @@ from edgeheal.core import signal as sig
 from edgeheal.core.symptom import Symptom
 from edgeheal.detect import boot, exits, foreign, growth, hang, host, itself, kernel, limits, link, logs, probes, sensors
 from edgeheal.detect.around import Around
+from edgeheal.detect.boot import Boots
+from edgeheal.detect.exits import Ends
+from edgeheal.detect.foreign import Foreign
+from edgeheal.detect.growth import Growth
+from edgeheal.detect.hang import Beat
+from edgeheal.detect.host import Host
+from edgeheal.detect.itself import Itself
+from edgeheal.detect.kernel import Kernel
+from edgeheal.detect.limits import Limits
+from edgeheal.detect.link import Link
+from edgeheal.detect.logs import Log
+from edgeheal.detect.probes import Probe
+from edgeheal.detect.sensors import Sensor
 
 Found = tuple[Symptom, ...]
 
@@ -21,14 +34,14 @@ Found = tuple[Symptom, ...]
 class AppSenses:
     """What the detectors remember of one app."""
 
-    ends: exits.Ends = field(default_factory=exits.Ends)
-    beat: hang.Beat = field(default_factory=hang.Beat)
-    probes: dict[str, probes.Probe] = field(default_factory=dict)
-    growth: dict[str, growth.Growth] = field(default_factory=dict)
-    limits: limits.Limits = field(default_factory=limits.Limits)
-    sensors: dict[str, sensors.Sensor] = field(default_factory=dict)
-    foreign: foreign.Foreign = field(default_factory=foreign.Foreign)
-    log: logs.Log = field(default_factory=logs.Log)
+    ends: Ends = field(default_factory=Ends)
+    beat: Beat = field(default_factory=Beat)
+    probed: dict[str, Probe] = field(default_factory=dict)
+    grown: dict[str, Growth] = field(default_factory=dict)
+    full: Limits = field(default_factory=Limits)
+    sensed: dict[str, Sensor] = field(default_factory=dict)
+    hands: Foreign = field(default_factory=Foreign)
+    log: Log = field(default_factory=Log)
     usage_ns: int = 0
     followed: bool = False
 
@@ -37,11 +50,11 @@ class AppSenses:
 class BoxSenses:
     """What the detectors remember of the box."""
 
-    host: host.Host = field(default_factory=host.Host)
-    kernel: kernel.Kernel = field(default_factory=kernel.Kernel)
-    link: link.Link = field(default_factory=link.Link)
-    boots: boot.Boots = field(default_factory=boot.Boots)
-    itself: itself.Itself = field(default_factory=itself.Itself)
+    host: Host = field(default_factory=Host)
+    kernel: Kernel = field(default_factory=Kernel)
+    link: Link = field(default_factory=Link)
+    boots: Boots = field(default_factory=Boots)
+    itself: Itself = field(default_factory=Itself)
 
 
 @dataclass(slots=True)
@@ -67,25 +80,25 @@ class Senses:
 
 def _usage(mem: AppSenses, signal: sig.Usage, around: Around) -> Found:
     mem.usage_ns = around.ns
-    return growth.sampled(mem.growth, signal, around) + limits.sampled(mem.limits, signal, around)
+    return growth.sampled(mem.grown, signal, around) + limits.sampled(mem.full, signal, around)
 
 
 def _exited(mem: AppSenses, signal: sig.AppExited, around: Around) -> Found:
-    foreign.down(mem.foreign, around)
+    foreign.down(mem.hands, around)
     found = exits.exited(mem.ends, signal, around)
     if found and mem.ends.signum in foreign.STOPS:
-        found += foreign.restarted(mem.foreign, signal.app, "", around)
+        found += foreign.restarted(mem.hands, signal.app, "", around)
     return found
 
 
 def _started(mem: AppSenses, signal: sig.AppStarted, around: Around) -> Found:
-    off = hang.reset(mem.beat, signal.app) + probes.reset(mem.probes, signal.app) + growth.reset(mem.growth, signal.app) + limits.reset(mem.limits, signal.app)
-    sensors.reset(mem.sensors)
+    off = hang.reset(mem.beat, signal.app) + probes.reset(mem.probed, signal.app) + growth.reset(mem.grown, signal.app) + limits.reset(mem.full, signal.app)
+    sensors.reset(mem.sensed)
     return off + exits.started(mem.ends, signal, around)
 
 
 def _ready(mem: AppSenses, signal: sig.AppReady, around: Around) -> Found:
-    foreign.up(mem.foreign, around)
+    foreign.up(mem.hands, around)
     return exits.ready(mem.ends, signal, around)
 
 
@@ -102,11 +115,11 @@ APP: dict[type[sig.Signal], Callable[[AppSenses, Any, Around], Found]] = {
     sig.AppReady: _ready,
     sig.HeartbeatMissed: lambda m, s, a: hang.missed(m.beat, s, a),
     sig.HeartbeatBack: lambda m, s, a: hang.back(m.beat, s, a),
-    sig.ProbeAnswered: lambda m, s, a: probes.answered(m.probes, s, a),
+    sig.ProbeAnswered: lambda m, s, a: probes.answered(m.probed, s, a),
     sig.Usage: _usage,
-    sig.Reading: lambda m, s, a: sensors.read(m.sensors, s, a),
+    sig.Reading: lambda m, s, a: sensors.read(m.sensed, s, a),
     sig.LogSeen: _log,
-    sig.ForeignStart: lambda m, s, a: foreign.restarted(m.foreign, s.app, s.who, a),
+    sig.ForeignStart: lambda m, s, a: foreign.restarted(m.hands, s.app, s.who, a),
 }
 # signal -> detector over the memory of the box
 BOX: dict[type[sig.Signal], Callable[[BoxSenses, Any, Around], Found]] = {
@@ -121,7 +134,7 @@ BOX: dict[type[sig.Signal], Callable[[BoxSenses, Any, Around], Found]] = {
 
 def app_due(mem: AppSenses, around: Around) -> int:
     """The first deadline of one app's detectors, 0 = none."""
-    dues = (exits.due(mem.ends, around), hang.due(mem.beat, around), sensors.due(mem.sensors, around), foreign.due(mem.foreign, around))
+    dues = (exits.due(mem.ends, around), hang.due(mem.beat, around), sensors.due(mem.sensed, around), foreign.due(mem.hands, around))
     return min((d for d in dues if d), default=0)
 
 
@@ -130,17 +143,17 @@ def app_tick(mem: AppSenses, app: str, around: Around) -> Found:
     return (
         exits.tick(mem.ends, app, around)
         + hang.tick(mem.beat, app, around)
-        + sensors.tick(mem.sensors, app, around)
-        + foreign.tick(mem.foreign, app, around)
+        + sensors.tick(mem.sensed, app, around)
+        + foreign.tick(mem.hands, app, around)
     )
 
 
 def stopped(mem: AppSenses, app: str) -> None:
     """Nobody wants it to run: what was wrong is nobody's concern, and it is judged anew when it is wanted again."""
     hang.reset(mem.beat, app)
-    probes.reset(mem.probes, app)
-    growth.reset(mem.growth, app)
-    limits.reset(mem.limits, app)
-    sensors.forget(mem.sensors)
+    probes.reset(mem.probed, app)
+    growth.reset(mem.grown, app)
+    limits.reset(mem.full, app)
+    sensors.forget(mem.sensed)
     mem.ends.looping = mem.ends.slow = False
-    mem.foreign.downs.clear()
+    mem.hands.downs.clear()

@@ -31,7 +31,7 @@ class App:
 
     `up`: a process runs. `ready`: it said so, or its start grace ended well. `stuck`: no signal ends it. `fails`: short runs in
     a row, for the back-off. `down_ns`: since when it does not serve though wanted. `change_ns`: when what runs changed last.
-    `ordered_ns`: an ordered end whose second half (the start) is still owed. `refill_ns`: start of the present run by a remedy.
+    `ordered_ns`: an ordered end whose second half (the start) is still owed. `judging_ns`: until then the guard judges a trial by itself.
     """
 
     name: str
@@ -51,6 +51,7 @@ class App:
     ready_ns: int = 0
     down_ns: int = 0
     ordered_ns: int = 0
+    judging_ns: int = 0
     busy_ns: int = 0
     fails: int = 0
     image: str = ""

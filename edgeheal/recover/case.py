@@ -21,8 +21,10 @@ class Case:
     """Times are monotonic ns, 0 = not. `signs`: symptoms that are on.
 
     `remedy` is under way (`act` its number) or under probation (until `verify_ns`). `wait_ns`: nothing before that.
-    `holds`: looks taken while held. `barred`: rungs that cannot or may no longer be used. `parent`: the case it is folded into.
-    `spent`: ledger keys this case charged, for a refund. `before`: onsets in the time before the remedy. `onsets`: mono ns, newest last.
+    `armed`: chosen, and due when the
+    wait is over. `holds`: looks taken while held. `barred`: rungs that cannot or may no longer be used. `parent`: the case it is folded into.
+    `spent`: ledger keys this case charged, for a refund. `onsets`: when symptoms began, mono ns, newest last. `was_up`: the remedy was used on a
+    running app. `rolled_back`: this case went back to an older image already.
     """
 
     incident: Incident
@@ -30,6 +32,7 @@ class Case:
     channels: tuple[Channel, ...] = ()
     run: int = 0
     remedy: RemedyKind | None = None
+    armed: RemedyKind | None = None
     cause_class: CauseClass = CauseClass.CRASH
     act: int = 0
     act_due_ns: int = 0
