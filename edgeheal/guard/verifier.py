@@ -30,6 +30,7 @@ Request (see guard.child): "mode" and
 """
 
 import binascii
+import contextlib
 import os
 from typing import Any
 
@@ -55,6 +56,8 @@ def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
 
 def _passed(most: int) -> bytes:
     """All of descriptor 3, at most `most` bytes, from its beginning where it has one."""
+    with contextlib.suppress(OSError):
+        os.lseek(child.PASSED_FD, 0, os.SEEK_SET)
     data = b""
     while len(data) <= most:
         piece = os.read(child.PASSED_FD, most + 1 - len(data))
