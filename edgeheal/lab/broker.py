@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from edgeheal.core.errors import EdgeHealError
 
@@ -78,9 +79,10 @@ class Broker:
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> "Broker":
+    def __enter__(self) -> Self:
         """Started."""
-        return self.start()
+        self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Ended."""
