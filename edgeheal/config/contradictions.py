@@ -17,6 +17,19 @@ Contradiction = tuple[tuple[str, ...], str, str]
 _MS, _S, _BYTES, _SHARE = Millis(0, 1 << 50), Seconds(0, 1 << 40), Size(0, 1 << 60), Permille(0, 1_000)
 PING_S = 5  # how often the agent shows the guard that its loop turns
 
+RULES = (
+    "a probe's `timeout` above its `every`; `sampling.suspected` above `sampling.every`",
+    "`backoff.first` above `backoff.cap`, or that above `backoff.slow_retry`",
+    "`thresholds.disk_critical` not below `thresholds.disk_low`",
+    "`link.keep_alive` above twice `link.heartbeat`; `journal.ring` above `journal.size`",
+    "a budget of which a longer window allows less than a shorter one, or a cool-down longer than a window",
+    "a deadline for the agent (`guard.stuck`) that two of its signs of life do not fit into; a hardware watchdog below 10 s",
+    "a `[link]` without `device.id`; a certificate without its key; a user without a `password_file`; certificates with `tls = false`",
+    '`remedies.reboot.mode = "act"` while the guard refuses reboots; the same for power cycles and `[hooks]`',
+    "an app that needs one that is not here, or itself, or in a circle",
+    'two of the parts and apps under one user; "self" for some parts and not for all',
+)  # for the reference
+
 
 def contradictions(config: Config) -> Iterator[Contradiction]:
     """Every contradiction in `config`."""

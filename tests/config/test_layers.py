@@ -44,7 +44,7 @@ def test_the_line_of_a_value_is_found_however_it_is_written(box, write):
     assert {k: o.line for k, o in loaded.origins.items()} == {"device.id": 1, "mode": 2, "link.port": 3, "link.user": 3, "link.password_file": 3}
     write('[device]\nplace = """a # no comment\\\n  [x]"""\nclasses = [ # yes\n "b", # ]\n "c"]\n[  link . "x" ]\n')
     loaded = load(box)
-    assert [(p.key, p.line) for p in loaded.problems if p.key.startswith("link")] == [("link.x", 6)]
+    assert [(p.key, p.line) for p in loaded.problems if p.key.startswith("link")] == [("link.x", 7)]
     assert path
 
 
