@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgeheal.guard.loop import Loop, Timer
+    from edgeheal.guard.record import EventLog
 
 AGENT, MEMBER, ROOT = range(3)
 RANKS = ("agent", "member", "root")
@@ -190,6 +191,7 @@ class Doors:
         self._own_is_root = False
         self._kept: list[tuple[int, bytes]] = []
         self._seq = 0
+        self._log: EventLog | None = None
         self.refused = 0
         self.lost_events = 0
         self.on_agent: list[Callable[[bool], None]] = []
@@ -215,14 +217,17 @@ class Doors:
         """Whether an agent is there to decide."""
         return any(client.following and client.rank == AGENT for client in self._clients.values())
 
-    def tell(self, event: bytes) -> None:
-        """An event for all who follow; numbered, and kept until the agent has it."""
-        self._seq = self._seq % 0xFFFFFFFF + 1
-        event = event[:4] + struct.pack("!I", self._seq) + event[8:]
-        self._kept.append((self._seq, event))
-        if len(self._kept) > KEPT_MOST:
-            del self._kept[0]
-            self.lost_events += 1
+    def tell(self, event: bytes, *, keep: bool = True) -> None:
+        """An event for all who follow; numbered, and with `keep` kept until the agent has it (durably, in its own words)."""
+        if keep:
+            self._seq = self._seq % 0xFFFFFFFF + 1
+            event = event[:4] + struct.pack("!I", self._seq) + event[8:]
+            self._kept.append((self._seq, event))
+            if self._log is not None:
+                self._log.keep(self._seq, event)
+            if len(self._kept) > KEPT_MOST:
+                del self._kept[0]
+                self.lost_events += 1
         for client in [c for c in self._clients.values() if c.following]:
             client.send(event)
 
@@ -231,7 +236,17 @@ class Doors:
         for at, (number, _) in enumerate(self._kept):
             if number == seq:
                 del self._kept[: at + 1]
+                if self._log is not None:
+                    self._log.acked(seq)
                 return
+
+    def remember(self, log: "EventLog") -> None:
+        """Go on with what an earlier guard of this boot had kept."""
+        acked, events = log.load()
+        numbered = sorted((struct.unpack_from("!I", event, 4)[0], event) for event in events)
+        self._kept = [(number, event) for number, event in numbered if number > acked]
+        self._seq = max([acked, *(number for number, _ in numbered)])
+        self._log = log
 
     @property
     def kept(self) -> "list[tuple[int, bytes]]":

@@ -28,7 +28,7 @@ class Program:
     """What to start, and as whom. -1 for an id: stay who we are; -1 for a descriptor: /dev/null."""
 
     __slots__ = (
-        "argv", "cgroup", "cwd", "env", "gid", "groups", "isolate", "limits", "no_new_privs", "passed", "quiet", "stderr", "stdin", "stdout", "uid", "umask",
+        "argv", "cgroup", "cwd", "env", "gid", "groups", "isolate", "limits", "no_new_privs", "passed", "stderr", "stdin", "stdout", "uid", "umask", "work",
     )  # fmt: skip
 
     def __init__(
@@ -49,8 +49,9 @@ class Program:
         isolate: bool = False,
         no_new_privs: bool = True,
         umask: int = 0o022,
+        work: "Callable[[], int] | None" = None,
     ) -> None:
-        """`argv[0]` is an absolute path; `passed` becomes descriptor 3; `limits` are (resource, soft, hard); `cgroup` an open cgroup.procs."""
+        """`work`: done in the child in place of exec, its value the exit status. `argv[0]` is an absolute path; `passed` becomes descriptor 3; `limits` are (resource, soft, hard); `cgroup` an open cgroup.procs."""
         self.argv = list(argv)
         self.env = env or {}
         self.cwd = cwd
@@ -66,7 +67,7 @@ class Program:
         self.isolate = isolate
         self.no_new_privs = no_new_privs
         self.umask = umask
-        self.quiet = False
+        self.work = work
 
 
 def start(loop: "Loop", program: Program, on_exec: "Callable[[int], None]", on_exit: "Callable[[int, int], None]") -> int:
@@ -108,6 +109,9 @@ def _become(program: Program, tell: int) -> None:
         if program.cgroup >= 0:
             os.write(program.cgroup, b"0")
         _become_user(program)
+        if program.work is not None:
+            os.closerange(3, 65_536)  # no exec will: a child that hangs must hold neither lock nor doors
+            os._exit(program.work())
         os.execve(program.argv[0], program.argv, program.env)  # noqa: S606 - starting programs is the point
     except OSError as fault:
         code = fault.errno or errno.EPROTO
@@ -185,3 +189,27 @@ def _spare_nobody() -> None:
         return
     finally:
         os.close(fd)
+
+
+def kill_all_of(loop: "Loop", uid: int, gid: int) -> None:
+    """`kill(-1, SIGKILL)` as that uid: nobody of it can fork away from this."""
+    before = kernel.block(_HELD)
+    try:
+        pid = os.fork()
+    except OSError:
+        kernel.mask(before)
+        return
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+            os.kill(-1, kernel.SIGKILL)
+        finally:
+            os._exit(0)
+    kernel.mask(before)
+    loop.child(pid, _ended)
+
+
+def _ended(pid: int, status: int) -> None:
+    """A helper whose end tells nothing."""

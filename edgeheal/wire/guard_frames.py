@@ -8,7 +8,7 @@ Light on purpose: the resident guard imports it (no dataclasses, typing or enum)
 
 Request  head(kind = verb, code = flags)  app 32s  image 32s  a u64  b u64                                  88 bytes
 Answer   head(kind = ANSWER, code = reason, request echoed)  app 32s  image 32s  a u64  b u64               88 bytes
-AppRow   head(kind = ROW_APP)  app  image  run u32  pid u32  started_ns u64  pause_until u64  until u64
+AppRow   head(kind = ROW_APP, request echoed or 0)  app  image  run u32  pid u32  started_ns u64  pause_until u64  until u64
          phase u8  wanted u8  wanted_by u8  image_state u8  flags u32  restarts u32                         116 bytes
 ImageRow head(kind = ROW_IMAGE)  app  image  version 64s  state u8  reason u8  was u8  flags u8  soak_left u32
          served_s u64  security u32  schema u32                                                             160 bytes

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A short-lived child: who listens on these TCP ports?
+
+Duty: join the kernel's table of listeners with the descriptors of all processes. Not imported by the resident guard.
+Invariants: a holder that cannot be seen is pid 0 with an empty text, never a guess; texts are escaped and bounded.
+Request: {"ports": [int]}. Done: {"holders": [[port, pid, "command (user)"]]}.
+"""
+
+import os
+import pwd
+from typing import Any
+
+from edgeheal.guard import child
+
+
+def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
+    """Find; see the module."""
+    inodes = _inodes({int(port) for port in request["ports"]})
+    holders: list[list[Any]] = []
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        for inode in _sockets(pid) & inodes.keys():
+            port = inodes.pop(inode)
+            holders.append([port, pid, _text(pid)])
+        if not inodes:
+            break
+    return {"holders": holders + [[port, 0, ""] for port in sorted(set(inodes.values()))]}
+
+
+def _inodes(ports: set[int]) -> dict[str, int]:
+    """Socket inode -> port, of the listeners on these ports."""
+    found: dict[str, int] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                lines = file.readlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            words = line.split()
+            port = int(words[1].rpartition(":")[2], 16)
+            if words[3] == "0A" and port in ports:
+                found[words[9]] = port
+    return found
+
+
+def _sockets(pid: int) -> set[str]:
+    found: set[str] = set()
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            for entry in entries:
+                try:
+                    target = os.readlink(entry.path)
+                except OSError:
+                    continue
+                if target.startswith("socket:["):
+                    found.add(target[8:-1])
+    except OSError:
+        return found
+    return found
+
+
+def _text(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            command = file.read(256).replace(b"\0", b" ").strip().decode("utf-8", "replace")
+        uid = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return ""
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    shown = "".join(c if c.isprintable() else "?" for c in command)
+    return f"{shown[:70]} ({user[:20]})"
+
+
+def main(_words: list[str]) -> int:
+    """Entry of the child."""
+    return child.run(work)
