@@ -27,9 +27,10 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.+/=~-]{8,}"), rf"\1 {MASK}"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"), MASK),
     (re.compile(r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|xox[abposr]-[\w-]{10,}|sk-[\w-]{20,})"), MASK),
-    (re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}"), MASK),
+    (re.compile(r"^\s*[A-Za-z0-9+/]{64}\s*$|(?<![\w/.-])[A-Za-z0-9+/]{30,}={1,2}(?![\w=])"), MASK),  # a line of a key file; padded base64
+    (re.compile(r"\b(?=\w*[0-9])(?=\w*[a-z])(?=\w*[A-Z])\w{40,}"), MASK),
 )
-_HINT = re.compile(rf"(?i){_NAMES}|basic|://|-----BEGIN|eyJ|AKIA|gh[pousr]_|xox|sk-|[A-Za-z0-9+/_-]{{40}}")
+_HINT = re.compile(rf"(?i){_NAMES}|basic|://|-----BEGIN|eyJ|AKIA|gh[pousr]_|xox|sk-|[A-Za-z0-9+/_]{{30}}")
 
 
 def escaped(raw: str | bytes, most: int = 200) -> str:
