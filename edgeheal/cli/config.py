@@ -18,6 +18,7 @@ from edgeheal.config.flat import UNSAID, Row, rows
 from edgeheal.config.last_good import LAST_GOOD, in_force, read_copy
 from edgeheal.config.load import Loaded, load, load_texts
 from edgeheal.config.problem import Problem
+from edgeheal.config.references import references
 from edgeheal.config.schema import Config
 from edgeheal.core.errors import AgentUnreachableError, ConfigError, UsageError
 from edgeheal.core.layout import Layout
@@ -53,7 +54,7 @@ def _check(args: argparse.Namespace) -> int:
     loaded = _as_main(layout, args.file) if args.file else load(layout)
     problems = loaded.problems
     if loaded.config is not None and not args.file:
-        problems += resolve(loaded.config, loaded.origins)[1]
+        problems += resolve(loaded.config, loaded.origins)[1] + references(loaded.config, loaded.origins)
     if args.json:
         common.put_json({"ok": not problems, "files": [t.path for t in loaded.texts], "problems": [p.to_plain() for p in problems]})
         return 1 if problems else 0

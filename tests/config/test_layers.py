@@ -195,3 +195,17 @@ def test_check_takes_a_file_that_is_not_in_place_yet(box, write, capsys, tmp_pat
     assert main(["config", "check", str(new), "--root", box.root]) == 1
     assert f"{new}:1" in capsys.readouterr().out
     assert main(["config", "check", str(tmp_path / "none.toml"), "--root", box.root]) == 2
+
+
+USERS = "[users]\n" + "".join(f'{u} = "self"\n' for u in ("agent", "import", "store", "verify", "check"))
+
+
+def test_check_tells_of_named_files_that_are_not_there_or_that_everybody_may_read(box, write, capsys):
+    key = write("secret", "key.pem")
+    path = write(USERS + f'[device]\nid = "a"\n[link]\ncert = "gone.pem"\nkey = "{key}"\n')
+    loaded = load(box)
+    assert loaded.problems == ()  # healing does not hang on it
+    assert main(["config", "check", "--root", box.root]) == 1
+    out = capsys.readouterr().out
+    assert f"{path}:10: link.cert: {box.etc}/gone.pem cannot be looked at" in out
+    assert f"{path}:11: link.key: {key} is readable by everybody" in out
