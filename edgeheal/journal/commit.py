@@ -47,6 +47,7 @@ class GroupCommit:
         self._flying: list[_Stretch] = []
         self._flying_extra: list[Op] = []
         self._ticket = 0
+        self._late = False  # somebody waited for the batch in flight in vain: nobody waits for it again
         self._first_ns = 0
         self._urgent = False
         self._retry_ns = 0
@@ -112,18 +113,20 @@ class GroupCommit:
     def settle(self, now_ns: int, timeout_s: float) -> bool:
         """Wait until all that was added is on the medium: True; False: not within the time (at most twice it), or the medium fails.
 
-        While the medium is known to fail it is tried again at its own pace, not at ours: then the answer is False at once.
+        While the medium is known to fail or to hang it is tried at its own pace, not at ours: then the answer is False at once.
         """
         mark = self._added
         for _ in range(3):
             if self.safe(mark):
                 return True
+            if self._ticket and self._late:
+                return False
             if not self._ticket:
                 if self.dark and now_ns < self._retry_ns:
                     return False
                 self._send(now_ns)
             if self._ticket and self._wait(self._ticket, timeout_s) is None:
-                self._urgent = True
+                self._urgent = self._late = True
                 return False
             if self.dark:
                 return False
@@ -144,6 +147,7 @@ class GroupCommit:
 
     def _ended(self, ended: Ended, sent_ns: int) -> None:
         self._ticket = 0
+        self._late = False
         self.slowest_us = max(self.slowest_us, ended.took_us)
         if ended.errno:
             self._failed(ended, sent_ns)

@@ -23,7 +23,7 @@ _STANDIN = struct.Struct("!BHIIIH")
 _SPAN = struct.Struct("!6sII")
 CURSOR_SALT = int.from_bytes(b"CURS", "big")
 SEQ_MOST = 0xFFFFFFFF
-RANGES_MOST = 200
+RANGES_MOST = 128  # what the wire takes in one record
 OVERHEAD = frames.HEAD_BYTES + _HEAD.size
 F_CRITICAL = 1
 
