@@ -20,7 +20,7 @@ from edgeheal.config.load import Loaded, load, load_texts
 from edgeheal.config.problem import Problem
 from edgeheal.config.references import references
 from edgeheal.config.schema import Config
-from edgeheal.core.errors import AgentUnreachableError, ConfigError, UsageError
+from edgeheal.core.errors import AgentUnreachableError, ConfigError, RefusedByPolicyError, UsageError
 from edgeheal.core.layout import Layout
 
 EXAMPLES = """examples:
@@ -194,5 +194,7 @@ def _ask_guard(layout: Layout) -> None:
 
     with GuardDoor(layout.guard_socket) as door:
         answer = door.ask(guard_frames.RELOAD_CONFIG)
+    if answer.reason == reasons.NOT_ALLOWED:
+        raise RefusedByPolicyError("only root may have the config read again", hint="say it as root")
     if answer.reason != reasons.OK:
         raise ConfigError(f"the guard did not take it: {reasons.word(answer.reason)}", hint="run `edgeheal config check` as root, where users are looked up")

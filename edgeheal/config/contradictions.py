@@ -21,7 +21,7 @@ RULES = (
     "a probe's `timeout` above its `every`; `sampling.suspected` above `sampling.every`",
     "`backoff.first` above `backoff.cap`, or that above `backoff.slow_retry`",
     "`thresholds.disk_critical` not below `thresholds.disk_low`",
-    "`link.keep_alive` above twice `link.heartbeat`; `journal.ring` above `journal.size`",
+    "`journal.ring` above `journal.size`",
     "a budget of which a longer window allows less than a shorter one, or a cool-down longer than a window",
     "a deadline for the agent (`guard.stuck`) that two of its signs of life do not fit into; a hardware watchdog below 10 s",
     "a `[link]` without `device.id`; a certificate without its key; a user without a `password_file`; certificates with `tls = false`",
@@ -50,12 +50,10 @@ def _ordered(c: Config) -> Iterator[Contradiction]:
         ("backoff.first", c.backoff.first_ms, "backoff.cap", c.backoff.cap_ms, _MS),
         ("backoff.cap", c.backoff.cap_ms, "backoff.slow_retry", c.backoff.slow_retry_ms, _MS),
         ("journal.ring", c.journal.ring_bytes, "journal.size", c.journal.size_bytes, _BYTES),
-        ("link.keep_alive", c.link.keep_alive_s, "link.heartbeat", c.link.heartbeat_s * 2, _S),
     ]
     for low, low_value, high, high_value, kind in pairs:
         if low_value > high_value:
-            limit = f"twice {high}" if low == "link.keep_alive" else high
-            message = f"{kind.show(low_value)} is above {limit} ({kind.show(high_value)})"
+            message = f"{kind.show(low_value)} is above {high} ({kind.show(high_value)})"
             yield (low, high), message, f"{low.rsplit('.', 1)[1]} = {kind.show(high_value)}"
     t = c.thresholds
     if t.disk_critical_permille >= t.disk_low_permille:

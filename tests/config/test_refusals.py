@@ -142,7 +142,7 @@ def test_fc_cfg_2_an_unknown_key_is_refused_with_the_nearest_known_one(box, writ
         ('[sampling]\nsuspected = "30s"', {"sampling.suspected"}),
         ('[thresholds]\ndisk_low = "2%"', {"thresholds.disk_critical", "thresholds.disk_low"}),
         ('[guard]\nstuck = "10s"', {"guard.stuck"}),
-        ('[link]\nheartbeat = "5s"', {"link.keep_alive", "link.heartbeat"}),
+        ('[journal]\nring = "9MB"', {"journal.ring"}),
         ('[link]\nhost = "broker"', {"device.id", "link.host"}),
         ('[device]\nid = "a"\n[link]\nhost = "b"\ncert = "keys/a.pem"', {"link.cert"}),
         ('[link]\ntls = false\nca = "ca.pem"', {"link.ca", "link.tls"}),
