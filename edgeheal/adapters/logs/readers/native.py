@@ -74,7 +74,7 @@ _FRAME = re.compile(r"^\s*#\d+\s+(?:0x[0-9a-f]+\s+)?(?:in\s+)?(?P<name>[^\s(+][^
 _IN_FILE = re.compile(r"(?P<file>/?[\w./+-]+\.(?:c|cc|cpp|cxx|h|hh|hpp|m|mm|rs|S))(?::\d+)*")
 _MODULE = re.compile(r"\((?P<module>[^()+]+)\+0x[0-9a-f]+\)")
 _HELPERS = re.compile(
-    r"^(?:__asan|__interceptor|__sanitizer|__tsan|__msan|__ubsan|__hwasan|__lsan|_*(?:malloc|calloc|realloc|free|strdup|strcpy|strncpy|memcpy|memmove|memset|strlen|strcat|sprintf|vsnprintf)\b"
+    r"^(?:__asan|__interceptor|__sanitizer|__tsan|__msan|__ubsan|__hwasan|__lsan|_*(?:malloc|calloc|realloc|c?free|strdup|strcpy|strncpy|memcpy|memmove|memset|strlen|strcat|sprintf|vsnprintf)\b"
     r"|operator (?:new|delete)|_*abort\b|_*raise\b|gsignal|_*pthread_kill|__libc|__assert|__fortify|__stack_chk|__chk_fail|__GI_|_start\b|_Unwind|__cxa|std::terminate|__gnu_cxx|libc\.so|libasan|libstdc|ld-linux|libpthread|linux-vdso|start_thread|clone3?\b)"
 )
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Self
 
-from edgeheal.adapters.logs.readers.shape import FRAMES_MOST, Crash, base, norm_text, top
+from edgeheal.adapters.logs.readers.shape import FRAMES_MOST, Crash, base, norm_text, top, with_code
 
 _FILE = re.compile(r"^[\s|+]*File \"(?P<path>[^\"]*)\", line \d+(?:,? in (?P<name>.+))?$")
 _RAISED = re.compile(r"^[\s|]*(?P<type>[A-Za-z_][\w.]*)(?:: (?P<text>.*))?$")
@@ -61,7 +61,8 @@ class PythonTrace:
         """The last one raised; its innermost frame is the top."""
         frames = [(path, f"{base(path)}:{name.strip()}") for path, name in reversed(self._frames)]
         own = [frame for path, frame in frames if not _PY_FOREIGN.search(path)]
-        return Crash("python", self._error.rsplit(".", 1)[-1] or "exception", top(own or (f for _, f in frames), lambda _: False), self._text)
+        error = with_code(self._error.rsplit(".", 1)[-1] or "exception", self._text)
+        return Crash("python", error, top(own or (f for _, f in frames), lambda _: False), self._text)
 
 
 class PythonFatal:
@@ -133,8 +134,11 @@ class NodeTrace:
 
     def more(self, line: str) -> bool:
         """Frames, the properties of the error, and the cause (whose frames are not the throwing ones)."""
-        found = _AT.match(line) or _AT_BARE.match(line)
+        opens = line.rstrip().endswith(" {")
+        bare_line = line.rstrip().removesuffix(" {")
+        found = _AT.match(bare_line) or _AT_BARE.match(bare_line)
         if found:
+            self._depth += opens
             if not self._cause and len(self._frames) < FRAMES_MOST:
                 self._frames.append((found.groupdict().get("path") or "", found["name"] or "<anonymous>"))
             return True
@@ -142,7 +146,7 @@ class NodeTrace:
         if bare.startswith(("[cause]:", "Caused by:")):
             self._cause = True
             return True
-        if line.rstrip().endswith("{"):
+        if opens:
             self._depth += 1
             return True
         if bare.startswith("}"):
@@ -154,7 +158,7 @@ class NodeTrace:
         """Own frames: none of node's, none of installed packages."""
         named = [(path, f"{base(path)}:{_js_name(name)}") for path, name in self._frames]
         own = [frame for path, frame in named if not path.startswith("node:") and "node_modules" not in path and not path.startswith("internal/") and path]
-        return Crash("node", self._error, top(own or (frame for _, frame in named), lambda _: False), self._text)
+        return Crash("node", with_code(self._error, self._text), top(own or (frame for _, frame in named), lambda _: False), self._text)
 
 
 def _js_name(name: str) -> str:

@@ -46,6 +46,12 @@ def norm_text(text: str) -> str:
     return _NUMBER.sub("#", _QUOTED.sub("'..'", text)).strip()[:NAME_MOST]
 
 
+def with_code(error: str, text: str) -> str:
+    """A general error with the system's code, which tells a full disk from a broken pipe."""
+    found = re.match(r"\[Errno \d+\]|E[A-Z0-9]{2,14}(?=:)", text)
+    return f"{error} {found[0]}" if found and error in ("Error", "OSError", "SystemError") else error
+
+
 def base(path: str) -> str:
     """The file's name without its folders."""
     return re.split(r"[/\\]", path.strip())[-1][:NAME_MOST]
