@@ -44,9 +44,9 @@ _AP = _A | _M | _R
 _P = _M | _R
 RIGHTS = {
     f.HELLO: _AP, f.STATUS: _AP, f.IMAGES: _AP, f.FOLLOW: _AP, f.START: _AP, f.STOP: _AP, f.RESTART: _AP, f.RELOAD: _AP, f.CLEAN_RESTART: _AP,
-    f.PROBE: _AP, f.TRUNCATE: _A | _R, f.OPEN_LOG: _AP, f.SWITCH: _AP, f.TRY: _R, f.GIVE_UP: _AP, f.MARK_GOOD: _R, f.MARK_FAILED: _A | _R, f.ALLOW: _R,
+    f.PROBE: _AP, f.TRUNCATE: _A | _R, f.OPEN_LOG: _AP, f.SWITCH: _AP, f.TRY: _A | _R, f.GIVE_UP: _AP, f.MARK_GOOD: _R, f.MARK_FAILED: _A | _R, f.ALLOW: _R,
     f.DROP: _R, f.RESTORE_CONFIG: _AP, f.SET_CONFIG: _R, f.SET_SECRET: _R, f.HOOK: _AP, f.REBOOT: _A | _R, f.ORDER: _A | _R, f.PAUSE: _P, f.RESUME: _P,
-    f.IMPORT: _R, f.PRESENT: _AP, f.HOLD_SOAK: _A, f.CHALLENGE: _AP, f.BUDGETS: _AP, f.OVERRIDE: _R, f.RELOAD_CONFIG: _R, f.HEARTBEAT: _A,
+    f.IMPORT: _A | _R, f.PRESENT: _AP, f.HOLD_SOAK: _A, f.CHALLENGE: _AP, f.BUDGETS: _AP, f.OVERRIDE: _R, f.RELOAD_CONFIG: _R, f.HEARTBEAT: _A,
     f.VERIFY: _AP, f.CHECKS: _AP, f.TRUST: _R, f.READY: _A,
 }  # fmt: skip
 
@@ -164,8 +164,8 @@ class Request:
         return fd
 
     def row(self, frame: bytes) -> None:
-        """A row, or an event about this request, before the answer."""
-        self.client.send(frame)
+        """A row, or an event about this request, before the answer; it carries the request's number."""
+        self.client.send(frame[:4] + struct.pack("!I", self.number) + frame[8:])
 
     def answer(self, code: int = reasons.OK, *, app: str = "", image: bytes = b"", a: int = 0, b: int = 0, fd: int = -1) -> None:
         """The answer; a second one is dropped. `fd` is closed here."""
@@ -217,10 +217,14 @@ class Doors:
         """Whether an agent is there to decide."""
         return any(client.following and client.rank == AGENT for client in self._clients.values())
 
+    def agents(self) -> "list[Client]":
+        """The agent's connections that follow."""
+        return [client for client in self._clients.values() if client.following and client.rank == AGENT]
+
     def tell(self, event: bytes, *, keep: bool = True) -> None:
         """An event for all who follow; numbered, and with `keep` kept until the agent has it (durably, in its own words)."""
         if keep:
-            self._seq = self._seq % 0xFFFFFFFF + 1
+            self._seq = f.EVENT_BIT | ((self._seq + 1) & 0x7FFFFFFF)
             event = event[:4] + struct.pack("!I", self._seq) + event[8:]
             self._kept.append((self._seq, event))
             if self._log is not None:

@@ -52,6 +52,11 @@ def unshare(flags: int) -> bool:
     return _call("unshare", flags) == 0
 
 
+def reboot(command: int) -> bool:
+    """reboot(2): returns only when it was refused."""
+    return _call("reboot", command) == 0
+
+
 def inotify() -> int:
     """A new inotify descriptor, non-blocking; -1 when there is none to have."""
     return _call("inotify_init1", IN_NONBLOCK | IN_CLOEXEC)

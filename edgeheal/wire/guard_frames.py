@@ -12,7 +12,7 @@ AppRow   head(kind = ROW_APP, request echoed or 0)  app  image  run u32  pid u32
          phase u8  wanted u8  wanted_by u8  image_state u8  flags u32  restarts u32                         116 bytes
 ImageRow head(kind = ROW_IMAGE)  app  image  version 64s  state u8  reason u8  was u8  flags u8  soak_left u32
          served_s u64  security u32  schema u32                                                             160 bytes
-Event    head(kind = EV_*, code = detail, request = the event's number)  app  image  run u32  pid u32  a u64  b u64  c u32  text 96s       196 bytes
+Event    head(kind = EV_*, code = detail, request = the event's number, or of the request it belongs to)  app  image  run u32  pid u32  a u64  b u64  c u32  text 96s       196 bytes
 An answer to STATUS or IMAGES is its rows, then the ANSWER frame. A descriptor may ride with IMPORT, PRESENT, SET_CONFIG,
 SET_SECRET (to the guard) and OPEN_LOG (from it).
 """
@@ -92,8 +92,9 @@ EV_PORT = 0xAF  # a = port, b = holder's pid, text = command and user
 EV_HOOK = 0xB0  # a hook ran: code = verdict, a = exit status, text = point
 EV_STILL = 0xB1  # the guard's own loop stood still: a = ms
 EV_LEFTOVER = 0xB2  # members of an old run were ended: a = how many
-EV_DAMAGED = 0xB3  # a record was damaged: code = which, text = name
+EV_DAMAGED = 0xB3  # a record: code 1 damaged, 2 rebuilt, 3 of a newer version, 4 could not be written, 5 an image's files; text = name
 EV_FOREIGN = 0xB4  # somebody else started or stopped it
+EV_DONE = 0xB5  # what became of a signed command: code = reason, a = ActionCode, image = command id
 
 # phases of a run, as the guard knows them
 PHASE_STOPPED, PHASE_STARTING, PHASE_RUNNING, PHASE_STOPPING, PHASE_WAITING, PHASE_HELD, PHASE_STUCK = range(7)
@@ -117,8 +118,11 @@ VERBS = {
     HEARTBEAT: "heartbeat", VERIFY: "verify", CHECKS: "checks", TRUST: "trust", READY: "ready",
 }  # fmt: skip
 
+EVENT_BIT = 0x80000000  # set in the number of an event that is kept, never in a request's
+EVENTS = range(0xA0, 0xC0)
+
 LENGTHS = {ANSWER: PLAIN.size, ROW_APP: APP_ROW.size, ROW_IMAGE: IMAGE_ROW.size}
-for _kind in range(0xA0, 0xC0):
+for _kind in EVENTS:
     LENGTHS[_kind] = EVENT.size
 for _kind in VERBS:
     LENGTHS[_kind] = PLAIN.size
