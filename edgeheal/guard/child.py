@@ -79,7 +79,18 @@ def run(work: Callable[[dict[str, Any], Answers], dict[str, Any]]) -> int:
     os.umask(0o077)
     answers = Answers()
     try:
-        done = work(request(), answers)
+        asked = request()
+    except RecordError as fault:
+        answers.error(reasons.MALFORMED, f"request: {fault}", hint="guard and child are of different versions")
+        return 0
+    carry_out(work, asked, answers)
+    return 0
+
+
+def carry_out(work: Callable[[dict[str, Any], Answers], dict[str, Any]], asked: dict[str, Any], answers: Answers) -> None:
+    """Do the work and give its last answer, whatever happens."""
+    try:
+        done = work(asked, answers)
         answers.give("done", {"reason": reasons.OK} | done)
     except EdgeHealError as fault:
         reason = getattr(fault, "reason", 0) or getattr(fault, "code", 0) or reasons.INTERNAL
@@ -87,12 +98,9 @@ def run(work: Callable[[dict[str, Any], Answers], dict[str, Any]]) -> int:
     except OSError as fault:
         told = from_os(fault)
         answers.error(told.reason, str(told), hint=told.hint)
-    except RecordError as fault:
-        answers.error(reasons.MALFORMED, f"request: {fault}", hint="guard and child are of different versions")
     except Exception as fault:  # noqa: BLE001 - a child's edge: the guard must get an answer, never a silent end
         answers.error(reasons.INTERNAL, f"{type(fault).__name__}: {fault}", hint="report this with `edgeheal doctor --archive`")
         sys.excepthook(type(fault), fault, fault.__traceback__)
-    return 0
 
 
 def from_os(fault: OSError, part: str = "", number: int = -1) -> ImageError:

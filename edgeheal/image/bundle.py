@@ -113,8 +113,9 @@ def check_index(rows: tuple[IndexRow, ...], sizes: dict[int, int]) -> None:
     for row in rows:
         if row.number not in sizes:
             raise _fault("is not an object of the tree", row.number)
-        if row.length > most_length(sizes[row.number]):
-            raise _fault(f"{row.length} bytes for a content of {sizes[row.number]}", row.number)
+        size = sizes[row.number]
+        if row.length > (most_length(size) if size else 0):
+            raise _fault(f"{row.length} bytes for a content of {size}", row.number)
 
 
 def _fault(what: str, number: int = -1) -> ImageError:

@@ -2,14 +2,17 @@
 """A workshop for images: keys, trust, trees and bundles made by hand, good or hostile, and the real children run on them."""
 
 import hashlib
+import io
 import os
 import struct
 import subprocess
 import sys
 from pathlib import Path
 
+from edgeheal.guard import child, importer
 from edgeheal.image import bundle, codec, tree
 from edgeheal.image.bundle import IndexRow
+from edgeheal.image.reader import BundleReader
 from edgeheal.image.records import pack, unpack
 from edgeheal.trust import envelope, sign
 from edgeheal.trust.document import AppTrust, Role, Trust
@@ -102,6 +105,17 @@ class Made:
         return bundle.encode_head(bundle.Head(len(trust), len(signed), len(index))) + trust + signed + index + b"".join(payload)
 
 
+class Heard(child.Answers):
+    """Answers kept in a list."""
+
+    def __init__(self, kept):
+        super().__init__(-1)
+        self.kept = kept
+
+    def give(self, kind, values):
+        self.kept.append({"k": kind} | values)
+
+
 class Device:
     """Staging and store in a folder, with the real children."""
 
@@ -144,6 +158,12 @@ class Device:
     def take(self, data, **more):
         """The importer's last answer."""
         return self.child("importer", self.request(**more), data)
+
+    def take_here(self, data, **more):
+        """As `take`, in this process: for many hostile bundles."""
+        answers = Heard(self.answers)
+        child.carry_out(lambda asked, to: importer.Import(asked, BundleReader(io.BytesIO(data).read), to).run(), self.request(**more), answers)
+        return self.answers[-1]
 
     def keep(self, image, app="demo", **more):
         """The storing child's last answer."""
