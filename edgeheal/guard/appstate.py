@@ -7,7 +7,7 @@ Source: formats.md 2.3. Light on purpose: the resident guard imports it.
 
 Record: {v, seq, run, before, floor [epoch, n], wanted [running, by, until], pause [by, until], held [reason, since], config,
 deployments {id hex: [state, reason, was, trust, data, config, launch, marked, soak left, served, security, schema, config size,
-config mtime, tried, digest, version]}, blocked bytes (33 each: id or (tree, run) digest, reason)}.
+config mtime, tried, digest, version]}, blocked bytes (33 each: id or (tree, run) digest, reason), warrants [[id, until, command id], ...] (<= 4)}.
 """
 
 from edgeheal.core.deployment import BAD, EMPTY, GOOD, R_FAILED, R_NONE, R_REVOKED, TRIAL, UNKNOWN, WRITTEN
@@ -71,7 +71,7 @@ class Deployment:
 class AppState:
     """Everything durable about one app."""
 
-    __slots__ = ("app", "before", "blocked", "config", "deployments", "floor", "held", "pause", "run", "wanted")
+    __slots__ = ("app", "before", "blocked", "config", "deployments", "floor", "held", "pause", "run", "wanted", "warrants")
 
     def __init__(self, app: str) -> None:
         """An app that has nothing yet and is wanted running."""
@@ -85,6 +85,7 @@ class AppState:
         self.config = 0
         self.deployments: dict[bytes, Deployment] = {}
         self.blocked: list[tuple[bytes, int]] = []
+        self.warrants: list[tuple[bytes, int, bytes]] = []
 
     def copy(self) -> "AppState":
         """A draft that can be changed and thrown away."""
@@ -93,6 +94,7 @@ class AppState:
             setattr(twin, name, getattr(self, name))
         twin.deployments = {k: d.copy() for k, d in self.deployments.items()}
         twin.blocked = list(self.blocked)
+        twin.warrants = list(self.warrants)
         return twin
 
     @property
@@ -131,9 +133,14 @@ class AppState:
             del self.blocked[oldest]
         del self.blocked[MOST_BLOCKED:]
 
-    def unblock(self, deployment: Deployment) -> None:
-        """Lift what was blocked for having failed; what is revoked stays."""
-        self.blocked = [(k, r) for k, r in self.blocked if k not in (deployment.id, deployment.digest) or r == R_REVOKED]
+    def unblock(self, image: bytes, digest: bytes = b"") -> bool:
+        """Lift what was blocked for having failed; what is revoked stays. Without a digest: the one that was blocked with this id goes, too."""
+        keys = [k for k, _ in self.blocked]
+        if not digest and image in keys and keys.index(image) + 1 < len(keys):
+            digest = keys[keys.index(image) + 1]
+        before = len(self.blocked)
+        self.blocked = [(k, r) for k, r in self.blocked if k not in (image, digest) or r == R_REVOKED]
+        return len(self.blocked) < before
 
     def pack(self) -> "dict[str, Any]":
         """The record's value, without `v` and `seq`."""
@@ -141,6 +148,7 @@ class AppState:
         return {
             "run": self.run, "before": self.before, "floor": list(self.floor), "wanted": list(self.wanted), "pause": list(self.pause),
             "held": list(self.held), "config": self.config, "deployments": rows, "blocked": b"".join(k + bytes([r]) for k, r in self.blocked),
+            "warrants": [list(w) for w in self.warrants[:4]],
         }  # fmt: skip
 
 
@@ -163,6 +171,7 @@ def unpack(app: str, value: "dict[str, Any]") -> AppState:
         state.deployments[deployment.id] = deployment
     raw = value["blocked"]
     state.blocked = [(raw[i : i + 32], raw[i + 32]) for i in range(0, len(raw) - 32, 33)]
+    state.warrants = [(bytes(w[0]), int(w[1]), bytes(w[2])) for w in value.get("warrants", ())]
     return state
 
 

@@ -19,6 +19,7 @@ from edgeheal.guard.steps import Refused
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from edgeheal.guard.marks import Marks
 
@@ -32,12 +33,13 @@ class Move:
     nothing may run and a human is called, `duty` the table's word.
     """
 
-    __slots__ = ("changed", "duty", "hold", "image", "run")
+    __slots__ = ("changed", "durable", "duty", "hold", "image", "run")
 
     def __init__(self, image: bytes, run: bytes, *, changed: bool = False, hold: bool = False, duty: int = table.D_NONE) -> None:
         """All of it is durable already."""
         self.image = image
         self.run = run
+        self.durable = True
         self.changed = changed
         self.hold = hold
         self.duty = duty
@@ -46,7 +48,7 @@ class Move:
 class Deployments:
     """One app's deployments. `state` is what is durable; `moved(app, deployment, event)` is told after each move."""
 
-    __slots__ = ("_blocks", "_marks", "_moved", "app", "state")
+    __slots__ = ("_blocks", "_marks", "_moved", "_volatile", "app", "state")
 
     def __init__(self, app: str, folder: str, marks: "Marks", moved: "Moved") -> None:
         """`folder` is the app's own in guard/apps. Nothing is read before `load`."""
@@ -55,6 +57,7 @@ class Deployments:
         self._blocks = Blocks(f"{folder}/state", appstate.SIZE)
         self._marks = marks
         self._moved = moved
+        self._volatile = False
 
     # -- the record ---------------------------------------------------------------------------------------------------------------
 
@@ -84,10 +87,11 @@ class Deployments:
         """Make `draft` the state: durable and read back, else Refused and nothing has changed."""
         if self.newer:
             raise Refused(reasons.UNKNOWN_VERSION, "written by a newer EdgeHeal")
-        try:
-            self._blocks.store(draft.pack())
-        except OSError as fault:
-            raise Refused(reasons.UNWRITABLE, str(fault)) from None
+        if not self._volatile:
+            try:
+                self._blocks.store(draft.pack())
+            except OSError as fault:
+                raise Refused(reasons.UNWRITABLE, str(fault)) from None
         self.state = draft
 
     def find(self, image: bytes) -> Deployment:
@@ -197,6 +201,29 @@ class Deployments:
             draft.block(one, table.R_FAILED)
         return self._back(draft, one, table.E_FAILED, duty, lower=trial)
 
+    def failed_here(self, image: bytes) -> Move:
+        """As `failed`, for what the guard saw itself: where the medium takes nothing it holds from memory, and says so (`durable` False)."""
+        try:
+            return self.failed(image)
+        except Refused as refused:
+            if refused.reason != reasons.UNWRITABLE:
+                raise
+        self._volatile = True
+        try:
+            move = self.failed(image)
+        finally:
+            self._volatile = False
+        move.durable = False
+        return move
+
+    def configured(self, image: bytes, n: int, size: int, mtime: int) -> None:
+        """Config n was kept as the known good one of this deployment (or put back)."""
+        draft = self.state.copy()
+        one = draft.deployments[self.find(image).id]
+        one.config, one.config_size, one.config_mtime = n, size, mtime
+        draft.config = max(n, draft.config)
+        self.commit(draft)
+
     def given_up(self, image: bytes, *, target: bytes = b"", lower: bool = False) -> Move:
         """Leave it for a GOOD one; nothing is blocked. `lower`: a person or a warrant allows a lower security counter."""
         draft = self.state.copy()
@@ -263,10 +290,15 @@ class Deployments:
     def allow(self, image: bytes) -> None:
         """A signed word lifts *failed*: WRITTEN again, not blocked any more."""
         draft = self.state.copy()
+        if image not in draft.deployments:  # it left the store, its block did not
+            if not draft.unblock(image):
+                raise Refused(reasons.NO_SUCH_IMAGE)
+            self.commit(draft)
+            return
         one = draft.deployments[self.find(image).id]
         one.state, _ = self._decide(one, table.E_ALLOW)
         one.reason = table.R_NONE
-        draft.unblock(one)
+        draft.unblock(one.id, one.digest or one.id)
         self._done(draft, image, table.E_ALLOW)
 
     def drop(self, image: bytes) -> None:
@@ -288,8 +320,8 @@ class Deployments:
 
     # -- facts that move nothing ----------------------------------------------------------------------------------------------------
 
-    def note(self, **facts: "tuple[int, ...] | int") -> None:
-        """Make `wanted`, `pause`, `held` or `config` durable."""
+    def note(self, **facts: "Any") -> None:
+        """Make `wanted`, `pause`, `held` or `warrants` durable."""
         draft = self.state.copy()
         for name, value in facts.items():
             setattr(draft, name, value)

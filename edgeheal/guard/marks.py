@@ -115,7 +115,7 @@ class Marks:
             if one.state == BAD:
                 state.block(one, one.reason)
             elif one.reason != R_REVOKED:
-                state.unblock(one)
+                state.unblock(one.id, one.digest or one.id)
         elif kind == "floor":
             state.floor = max(state.floor, (int(words[2]), int(words[3])))
         elif kind == "run":

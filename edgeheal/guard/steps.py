@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Job = Generator[Wait, Any, Any]
 
 
+_WAITING = object()
+
+
 class Refused(Exception):  # noqa: N818 - an answer, not a fault
     """The job ends with a reason code; `args[1]` says more, for people."""
 
@@ -48,23 +51,29 @@ class _Run:
     def go(self, answer: "Any") -> None:
         self._answers.append(answer)
         if self._busy:
-            return  # noqa: TRY300 - it waits
+            return
         self._busy = True
+        try:
+            result = self._turn()
+        finally:
+            self._busy = False
+        if result is not _WAITING:
+            self._done(result)
+
+    def _turn(self) -> "Any":
+        """Go on until the job waits for something that is not there yet, or ends."""
         try:
             while self._answers:
                 answer = self._answers.pop()
                 wait = self._job.throw(answer) if isinstance(answer, Refused) else self._job.send(answer)
                 wait(_Once(self.go))
-            return  # noqa: TRY300 - it waits
         except StopIteration as end:
-            result = end.value
+            return end.value
         except Refused as refused:
-            result = refused
+            return refused
         except OSError as fault:
-            result = Refused(reasons.UNWRITABLE, str(fault))
-        finally:
-            self._busy = False
-        self._done(result)
+            return Refused(reasons.UNWRITABLE, str(fault))
+        return _WAITING
 
 
 class _Once:
