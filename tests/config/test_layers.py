@@ -141,12 +141,13 @@ def test_as_root_a_user_that_is_not_there_is_told_with_its_place(box, write):
     assert [(p.place(), p.key) for p in problems] == [(f"{path}:8", "apps.a.user"), (f"{path}:9", "apps.a.groups")]
 
 
-@pytest.mark.parametrize("app_user", ["61201", '"root-too"'])
-def test_as_root_no_app_shares_a_uid_with_the_agent(box, write, app_user):
-    write(f"[users]\nagent = 61201\nimport = 61202\nstore = 61203\nverify = 61204\ncheck = 61205\n[apps.a]\nuser = {app_user}\n")
+@pytest.mark.parametrize(("agent", "app_user"), [("61201", "61201"), ('"daemon"', "1"), ("1", '"daemon"')])
+def test_as_root_no_app_shares_a_uid_with_the_agent_by_name_or_number(box, write, agent, app_user):
+    write(f"[users]\nagent = {agent}\nimport = 61202\nstore = 61203\nverify = 61204\ncheck = 61205\n[apps.a]\nuser = {app_user}\n")
     loaded = load(box)
     problems = loaded.problems or resolve(loaded.config, loaded.origins, (0, 0))[1]
-    assert problems
+    assert ["apps.a.user"] == [p.key for p in problems]
+    assert "already" in problems[0].message
 
 
 def test_show_names_the_origin_of_each_value(box, write, capsys):
