@@ -151,18 +151,17 @@ class Store:
         return new
 
     def _cover(self, batch: Batch) -> list[tuple[str, bytes, int]]:
-        """Mark what the batch brings; the contiguous marks that rose."""
-        rose: list[tuple[str, bytes, int]] = []
+        """Mark what the batch brings; the contiguous marks of the sessions it touched."""
+        marks: list[tuple[str, bytes, int]] = []
         for key in batch.seqs.keys() | batch.spans.keys():
             covered = self.covered(key)
-            before = covered.upto
             for seq in batch.seqs.get(key, ()):
                 covered.cover(seq, seq)
             for first, last in batch.spans.get(key, ()):
                 covered.cover(first, last)
-            if covered.upto != before:
-                rose.append((*key, covered.upto))
-        return rose
+            if covered.upto:
+                marks.append((*key, covered.upto))
+        return marks
 
     def covered(self, key: Key) -> Covered:
         """What is stored of one session, from memory or out of the tables."""
