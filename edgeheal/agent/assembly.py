@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent put together: config, memory, brain, senses, hands, mouth - each made once and handed to whoever needs it.
+
+Duty: construct and connect. What each part does, its own module says.
+Invariants: apps come first: the guard is asked before the fleet's libraries are loaded; a part that cannot be made is said as a
+signal about ourselves and left out where the agent can live without it (link, kernel, host), never silently.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+from edgeheal.adapters.blocking import Workers
+from edgeheal.adapters.catalog import Catalog, DeviceWords
+from edgeheal.adapters.disk import FolderDisk
+from edgeheal.adapters.guard_client import GuardClient, Hello
+from edgeheal.adapters.host.source import Host
+from edgeheal.adapters.journal_files import JournalFiles
+from edgeheal.adapters.kernel import Kernel
+from edgeheal.adapters.logs.source import Logs
+from edgeheal.adapters.metrics import Metrics
+from edgeheal.adapters.probes.schedule import Probes
+from edgeheal.adapters.processes import Processes
+from edgeheal.adapters.recorder import FlightRecorder
+from edgeheal.adapters.spool import Spool
+from edgeheal.agent.alarm import Alarm
+from edgeheal.agent.brain import Brain
+from edgeheal.agent.clock import SystemClock, boot_id
+from edgeheal.agent.control import ControlServer
+from edgeheal.agent.executor import Executor
+from edgeheal.agent.loop import Loop
+from edgeheal.agent.reporter import Reporter
+from edgeheal.agent.store import packed, take_over
+from edgeheal.agent.tools import Tools
+from edgeheal.agent.view import Past, World
+from edgeheal.config.last_good import FILES, InForce, in_force
+from edgeheal.config.policy import policy_of
+from edgeheal.config.schema import App, Config
+from edgeheal.core.app import AppSpec, NeedSpec
+from edgeheal.core.effect import Act, Decided, Effect, Report, Verb, Wake
+from edgeheal.core.layout import Layout
+from edgeheal.core.signal import AppSeen, AppStarted, CatalogIs, ConfigIs, DeploymentsAre, PolicyIs, Signal, StoodStill
+from edgeheal.core.version import VERSION
+from edgeheal.engine.state import initial
+from edgeheal.journal.records import DecidedLine, When
+from edgeheal.wire import guard_frames, standin
+
+
+class Agent:
+    """One run of the agent. `run` returns when it was told to end."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Reads config and memory (blocks: nothing depends on the loop yet); ConfigError when no config was ever good."""
+        for folder in (layout.agent, layout.agent_run):
+            os.makedirs(folder, 0o2750, exist_ok=True)
+        self.layout = layout
+        self.session = os.urandom(6)
+        self.clock = SystemClock()
+        self.force = in_force(layout, layout.agent)
+        self.started_ns = time.monotonic_ns()
+        self.images: dict[str, str] = {}
+        self.specs: tuple[AppSpec, ...] = ()
+        self.world = World()
+        self.past = Past()
+        config = self.config
+        seed = policy_of(config).seed
+        self.brain = Brain(initial(seed, self.session), self.clock.now)
+        hear = self.brain.hear
+        self.loop = Loop(hear, config.thresholds.standstill_ms)
+        self.disk = FolderDisk(layout.agent)
+        self.journal = JournalFiles(
+            self.disk, hear, session=self.session, now=self.clock.now, state=self._packed, version=VERSION,
+            size_bytes=config.journal.size_bytes, daily_bytes=config.journal.daily_bytes,
+        )  # fmt: skip
+        self.recorder = FlightRecorder(
+            self.disk, hear, folder=layout.agent_run, state=self._packed, session=self.session, boot=boot_id(), device=config.device.id
+        )
+        self.spool = Spool(self.disk, hear, session=self.session, encode=standin.encode, size_bytes=config.spool.size_bytes)
+        self.reporter = Reporter(self.spool, self.journal, self.session, self.clock.now)
+        self._remember(seed)
+        self.guard = GuardClient(layout.guard_agent_socket, hear, heartbeat_s=max(1.0, config.guard.stuck_s / 3), durable=self._kept)
+        self._sense(config, hear)
+        self.executor = Executor(
+            self.guard, self.journal, self.clock.now, hear, {Verb.PROBE: lambda act: self._probe(act.app), Verb.FOLLOW: self._follow}
+        )
+        self.alarm = Alarm(hear)
+        self.tools = Tools(self)
+        self.control = ControlServer(layout.control_socket, self.tools.handlers())
+        self.link = None if not config.link.host else self._link(config)
+        self._wire()
+
+    @property
+    def config(self) -> Config:
+        """The config in force."""
+        return self.force.config
+
+    # -- construction
+
+    def _packed(self) -> bytes | None:
+        return packed(self.brain.state)
+
+    def _kept(self) -> bool:
+        """Whether what was heard survives our death: the ring on tmpfs has it."""
+        self.recorder.flush()
+        return True
+
+    def _remember(self, seed: int) -> None:
+        survivor = self.recorder.survivor
+        ring = (survivor.state, survivor.steps) if survivor is not None else None
+        taken = take_over(seed, self.session, self.clock.now(), self.journal.recovered, ring)
+        self.brain.state = taken.state
+        for case in taken.state.cases.values():
+            self.past.keep(case.incident)
+        for incident in taken.state.closed:
+            self.past.keep(incident)
+        self.recorder.start()
+        for said in taken.says:
+            self.brain.hear(said)
+
+    def _sense(self, config: Config, hear: Callable[[Signal], None]) -> None:
+        clock = time.monotonic_ns
+        self.workers = Workers()
+        self.catalog = Catalog(hear, self.layout.tree)
+        self.processes = Processes(hear, every_s=config.sampling.every_ms / 1000, suspected_s=config.sampling.suspected_ms / 1000)
+        self.probes = Probes(hear, self.guard.probe, clock)
+        disks = {"var": self.layout.var, "run": self.layout.run}
+        self.host = Host(hear, self.workers, disks, clock, every_s=max(1.0, config.sampling.every_ms / 1000))
+        self.kernel = Kernel(hear, clock, self.processes.app_of)
+        self.metrics = Metrics(hear, self.layout.metric_socket, clock)
+        self.logs = Logs(hear, self.guard.open_log, self._truncate, clock)
+
+    def _link(self, config: Config) -> "object":
+        from edgeheal.agent.mouth import link_of  # paho is loaded only where there is a broker
+
+        return link_of(self, config)
+
+    def _wire(self) -> None:
+        """Who hears what, and who is driven."""
+        brain = self.brain
+        brain.wire(self._note, self.carry)
+        for heed in (self.world.hear, self.processes.heed, self.probes.heed, self.logs.heed, self._heed):
+            brain.listen(heed)
+        self.guard.on_hello = self._greeted
+        self.guard.on_lost = self._guard_lost
+        sources: list[tuple[str, object]] = [
+            ("guard", self.guard), ("alarm", self.alarm), ("disk", self.disk), ("journal", self.journal), ("recorder", self.recorder), ("spool", self.spool),
+            ("workers", self.workers), ("processes", self.processes), ("probes", self.probes), ("host", self.host), ("kernel", self.kernel),
+            ("metrics", self.metrics), ("logs", self.logs), ("control", self.control),
+        ]  # fmt: skip
+        if self.link is not None:
+            sources.append(("link", self.link))
+        for name, source in sources:
+            self.loop.add(name, source)  # type: ignore[arg-type]
+        self._say_config(self.force)
+
+    # -- running
+
+    def run(self) -> None:
+        """Until told to end; then write what waits."""
+        self.loop.run(self._turn)
+        self.recorder.write_out()
+        self.journal.snapshot()
+        self.journal.settle()
+        self.spool.settle()
+        if self.link is not None:
+            self.link.close()  # type: ignore[attr-defined]
+        self.disk.close()
+
+    def _turn(self) -> None:
+        """All that was heard is stepped through; the ring has it before we wait again."""
+        self.clock.trusted = self.host.clock_trusted
+        self.brain.drain()
+        self.recorder.flush()
+        self.tools.tell_changes()
+
+    def _note(self, now: "object", signal: Signal, effects: tuple[Effect, ...]) -> None:
+        self.recorder.note(now, signal, effects)  # type: ignore[arg-type]
+
+    def carry(self, effect: Effect) -> None:
+        """One effect to whoever carries it out."""
+        match effect:
+            case Act():
+                self.world.did(effect, self.clock.now().box_s)
+                self.executor.act(effect)
+            case Report(incident=incident):
+                if self.past.keep(incident):
+                    self.reporter.incident(incident)
+                    self.tools.tell_incident(incident)
+            case Decided(what=what, incident=number, app=app, args=args):
+                self.journal.keep(DecidedLine(When.of(self.clock.now()), what, number, app, args))
+            case Wake(at_ns=at_ns):
+                self.alarm.at_ns = at_ns
+            case _:
+                pass  # Recorded: the recorder saw it in `note`
+
+    # -- the guard
+
+    def _greeted(self, hello: Hello) -> None:
+        self.clock.box_is(hello.box_s)
+        self.tools.boundary = hello.boundary
+        self.tools.words_go()
+
+    def _guard_lost(self) -> None:
+        self.executor.guard_lost()
+        self.probes.guard_lost()
+        self.logs.guard_lost()
+        self.tools.words_lost()
+
+    def _heed(self, signal: Signal) -> None:
+        """The catalog follows what runs."""
+        match signal:
+            case AppSeen(app=app, image=image) | AppStarted(app=app, image=image):
+                if self.images.get(app) != image:
+                    self.images[app] = image
+                    self.catalog_is()
+            case DeploymentsAre(app=app, rows=rows):
+                image = next((r[0] for r in rows if r[4]), self.images.get(app, ""))
+                if self.images.get(app) != image:
+                    self.images[app] = image
+                    self.catalog_is()
+            case StoodStill():
+                if self.link is not None:
+                    self.link.check_now()  # type: ignore[attr-defined]
+            case _:
+                pass
+
+    def catalog_is(self) -> None:
+        """Join manifests and device words anew; tell whoever watches."""
+        config = self.config
+        words = {name: device_words(app, config) for name, app in config.apps.items()}
+        self.specs = self.catalog.specs(self.images, words)
+        self.probes.catalog(self.specs)
+        self.metrics.catalog(self.specs)
+        for spec in self.specs:
+            self.processes.limit(spec.name, spec.memory_kib)
+        self.brain.hear(CatalogIs(tuple(spec.to_plain() for spec in self.specs)))
+
+    def _probe(self, app: str) -> None:
+        self.probes.again(app)
+
+    def _follow(self, act: Act) -> None:
+        self.processes.follow(act.app, act.target != "off")
+
+    def _truncate(self, app: str) -> None:
+        self.guard.request(guard_frames.TRUNCATE, lambda *_: None, app=app)
+
+    # -- config
+
+    def _say_config(self, force: InForce) -> None:
+        first = force.problems[0] if force.problems else None
+        self.brain.hear(ConfigIs(force.source == FILES, first.place() if first else "", first.sentence() if first else ""))
+        self.brain.hear(PolicyIs(policy_of(force.config).to_plain()))
+        self.catalog_is()
+
+    def reload(self) -> None:
+        """Read the config again: what changed takes effect, a broken file leaves the last good one in force."""
+        self.force = in_force(self.layout, self.layout.agent)
+        self._say_config(self.force)
+
+
+def device_words(app: App, config: Config) -> DeviceWords:
+    """What the config says of an app, for the catalog."""
+    needs = tuple(need_of(word, hard=True) for word in app.needs) + tuple(need_of(word, hard=False) for word in app.wants)
+    limits = app.limits
+    return DeviceWords(
+        soak_s=app.soak_s, soak_min_s=config.guard.soak_min_s, actuates=app.actuates, memory_kib=limits.memory_kib, files=limits.files, tasks=limits.tasks,
+        devices=app.devices, needs=needs,
+    )  # fmt: skip
+
+
+def need_of(word: str, *, hard: bool) -> NeedSpec:
+    """`app:historian` as a need."""
+    kind, _, name = word.partition(":")
+    return NeedSpec(kind, name, hard)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's memory across its deaths: takes the engine's state over from the ring or the journal, settles what is in doubt.
+
+Duty: at the start, decide from what was kept which state to go on from. It judges no app.
+Invariants: the ring of this boot (it survives a SIGKILL) goes before the journal's last snapshot; an unreadable or newer snapshot
+is kept unread and the agent begins anew, saying so; intents without outcome are handed to the engine as *in doubt*, never repeated.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edgeheal.core.errors import EdgeHealError
+from edgeheal.core.now import Now
+from edgeheal.core.signal import ActEnded, SelfSaid, Signal
+from edgeheal.engine import snapshot, step
+from edgeheal.engine.state import State, initial, rebooted, resumed
+from edgeheal.journal.fold import Recovered
+from edgeheal.journal.recording import Entry
+from edgeheal.journal.records import unpack_state
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The state to go on from, what must be said about it, and how it was come by (`ring`, `journal`, `new`)."""
+
+    state: State
+    says: tuple[Signal, ...]
+    source: str
+
+
+def packed(state: State) -> bytes:
+    """The state's bytes for journal and ring."""
+    from edgeheal.journal.records import pack_state
+
+    return pack_state(snapshot.to_plain(state))
+
+
+def take_over(seed: int, session: bytes, now: Now, found: Recovered, ring: tuple[bytes, Iterable[Entry]] | None) -> Taken:
+    """The newest state that can be read, in this boot and this session."""
+    says: list[Signal] = []
+    state: State | None = None
+    source = "new"
+    if ring is not None:
+        state = _read(ring[0], says, "ring")
+        if state is not None:
+            source = "ring"
+            for entry in ring[1]:
+                state, _ = step.step(state, entry.signal, entry.now)
+    if state is None and found.state is not None:
+        state = _read(found.state, says, "journal")
+        source = "journal" if state is not None else source
+    if state is None:
+        fresh = resumed(initial(seed, session), session, act=found.act, incident=found.incident)
+        return Taken(fresh, (*says, *_doubts(found)), source)
+    if state.boot and state.boot != now.boot:
+        state = rebooted(state, now)
+    return Taken(resumed(state, session, act=found.act, incident=found.incident), (*says, *_doubts(found)), source)
+
+
+def _read(data: bytes, says: list[Signal], part: str) -> State | None:
+    try:
+        return snapshot.from_plain(unpack_state(data))
+    except (EdgeHealError, ValueError) as fault:
+        says.append(SelfSaid(part=part, what="unreadable", ok=False, text=str(fault)[:200]))
+        return None
+
+
+def _doubts(found: Recovered) -> list[Signal]:
+    return [ActEnded(intent.act, ok=False, doubt=True) for intent in found.doubt]
