@@ -31,7 +31,7 @@ SIZE_BYTES = 4 << 20
 DAILY_BYTES = 2 << 20
 DURABLE_S = 2.0
 SNAPSHOT_NS = 6 * 3_600 * NS
-DARK_MOST = 512 * 1024  # kept in memory while nothing can be written; essentials twice that
+DARK_MOST = 512 * 1024  # bytes in memory that the medium has not taken yet; for essentials twice that
 RETRY_ALLOCATE_NS = 60 * NS
 
 State = Callable[[], bytes | None]
@@ -113,10 +113,9 @@ class JournalFiles:
         """See `ports.JournalFiles.snapshot`."""
         self._snapshot_ns = time.monotonic_ns()
         state = self._state()
-        if state is None:
-            return False
+        kept = state is not None and self._put(Snapshot(When.of(self._now()), state))
         self._lines_since = 0
-        return self._put(Snapshot(When.of(self._now()), state))
+        return kept
 
     def settle(self) -> bool:
         """All that was kept is on the medium: True. For a clean stop."""
@@ -155,8 +154,9 @@ class JournalFiles:
         return True
 
     def _may(self, size_bytes: int, *, essential: bool) -> bool:
-        """Whether memory (while dark) and the day's budget allow it; else it is counted as a gap."""
-        if self._commit.dark and self._commit.waiting_bytes > DARK_MOST * (2 if essential else 1):
+        """Whether memory and the day's budget allow it; else it is counted as a gap."""
+        most = DARK_MOST * (2 if essential else 1)
+        if self._commit.waiting_bytes > most and not self._settle() and self._commit.waiting_bytes > most:
             self._lost("unwritable")
             return False
         self._charge()

@@ -5,7 +5,8 @@ Duty: write what `journal.ring` holds: to tmpfs each turn, to flash when an inci
 Invariants: the copy is always a snapshot and all steps after it; files are bounded in size and number; a recording that cannot be
 written costs itself, never the healing; recordings left open by a dead agent go on as a new part. Implements `ports.Source`.
 
-What it says about itself (`SelfSaid`, part "recorder"): unwritable (value = errno), full (a recording reached its bound).
+What it says about itself (`SelfSaid`, part "recorder"): ring (the copy cannot be written; value = errno), unwritable (a recording
+cannot be; value = errno), full (a recording reached its bound).
 """
 
 import os
@@ -128,7 +129,9 @@ class FlightRecorder:
         fault = OSError(28, "short write")
         try:
             if os.write(self._fd, data) == len(data):
-                self._silent = False
+                if self._silent:
+                    self._silent = False
+                    self._say("ring", ok=True)
                 return
         except OSError as raised:
             fault = raised

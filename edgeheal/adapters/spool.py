@@ -39,7 +39,7 @@ BODY_MOST = 16 * 1024
 CURSOR_MOST = 64 * 1024
 CURSOR_NS = 5 * NS
 READ_S = 1.0
-DARK_MOST = 1 << 20  # bytes kept in memory while nothing can be written; critical ones twice that
+DARK_MOST = 1 << 20  # bytes in memory that the medium has not taken yet; for critical ones twice that
 ASIDE_MOST = 32
 RETRY_NS = 60 * NS
 
@@ -117,10 +117,12 @@ class Spool:
 
     def put(self, body: bytes, *, severity: int, fingerprint: bytes, critical: bool, incident: int = 0, at_s: int = 0) -> int:
         """See `ports.Spool.put`. A body that no broker would take is not kept, but told."""
-        refuse = 0
+        refuse, most = 0, DARK_MOST * (2 if critical else 1)
+        if self._commit.waiting_bytes > most:
+            self._commit.settle(time.monotonic_ns(), DURABLE_S)
         if len(body) > min(BODY_MOST, self._segments.capacity // 2):
             refuse = reasons.TOO_LARGE
-        elif self._commit.dark and self._commit.waiting_bytes > DARK_MOST * (2 if critical else 1):
+        elif self._commit.waiting_bytes > most:
             refuse = reasons.UNWRITABLE
         seq = self._log.append(body, severity=severity, critical=critical, incident=incident, at_s=at_s, fingerprint=fingerprint, refuse=refuse)
         if critical:
