@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 from edgeheal.core import reasons
 from edgeheal.core.errors import AgentUnreachableError, EdgeHealError
@@ -193,7 +194,7 @@ class GuardClient:
         if self._sock is None:
             _close(fd)
             return False
-        self._number = self._number % 0xFFFFFFFF + 1
+        self._number = self._number % 0x7FFFFFFF + 1
         self._asked[self._number] = _Asked(then)
         self._out.append((f.pack_plain(verb, request=self._number, app=app, image=image, a=a, b=b), fd))
         self._flush()
@@ -275,16 +276,11 @@ class GuardClient:
             self._answered(data, code, number, passed)
             return
         _close(passed)
-        if kind in (f.ROW_APP, f.ROW_IMAGE):
-            self._row(data, number)
-        elif len(data) == f.EVENT.size:
-            self._event(data)
-
-    def _row(self, data: bytes, number: int) -> None:
-        """A row belongs to the question it numbers; else to the oldest that is open (the guard answers in order)."""
-        asked = self._asked.get(number) or next(iter(self._asked.values()), None)
+        asked = self._asked.get(number)
         if asked is not None:
             asked.rows.append(data)
+        if len(data) == f.EVENT.size and kind in f.EVENTS:
+            self._event(data)
 
     def _answered(self, data: bytes, code: int, number: int, passed: int) -> None:
         asked = self._asked.pop(number, None)
@@ -296,7 +292,7 @@ class GuardClient:
 
     def _event(self, data: bytes) -> None:
         event = guard_signals.Event(data)
-        if event.number:
+        if event.number & f.EVENT_BIT:
             self._last_seq = event.number
             if not self._due_ack_ns:
                 self._due_ack_ns = time.monotonic_ns() + round(ACK_AFTER_S * NS)
@@ -381,7 +377,7 @@ class GuardDoor:
             raise EdgeHealError(f"the guard speaks version {answer.a} of the frames, not {f.VERSION}", place=path, hint="install the same version of both")
         self.hello = Hello(answer.a, answer.b, answer.app)
 
-    def __enter__(self) -> "GuardDoor":
+    def __enter__(self) -> Self:
         """Itself."""
         return self
 

@@ -37,7 +37,7 @@ def everything(body: "Body", supervisor: "Supervisor") -> None:
             _adopt(body, supervisor, app, record if same_boot else {}, found)
             continue
         if same_boot and record.get("pid") and record.get("ended") != record.get("run"):
-            _ended_unseen(body, supervisor, app, record)
+            _ended_unseen(supervisor, app, record)
         _go_on(body, supervisor, app, record if same_boot else None)
 
 
@@ -57,7 +57,7 @@ def _adopt(body: "Body", supervisor: "Supervisor", app: App, record: "dict[str, 
     run = Run(number, int(record.get("by") or 0), None, started_ns=int(record.get("started_ns") or 0), adopted=True)
     run.image = bytes(record.get("image") or b"")
     if not supervisor.watch.adopt(app, run, pid):
-        _ended_unseen(body, supervisor, app, record | {"run": number})
+        _ended_unseen(supervisor, app, record | {"run": number})
         _go_on(body, supervisor, app, record)
         return
     app.run = run
@@ -93,7 +93,7 @@ def _adopted(body: "Body", supervisor: "Supervisor", app: App, run: Run, record:
         supervisor.stop(app.name, int(record.get("stop_by") or k.BY_UNKNOWN))
 
 
-def _ended_unseen(body: "Body", supervisor: "Supervisor", app: App, record: "dict[str, Any]") -> None:
+def _ended_unseen(supervisor: "Supervisor", app: App, record: "dict[str, Any]") -> None:
     """It ended while nobody watched: told, with no status."""
     run = Run(int(record.get("run") or 0), int(record.get("by") or 0), None, adopted=True)
     run.image = bytes(record.get("image") or b"")

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from edgeheal.guard.agentproc import AgentProcess
     from edgeheal.guard.children import Children
     from edgeheal.guard.doors import Doors
     from edgeheal.guard.keeper import Keeper
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class Body:
     """The parts. `config` is the guard config record in force; `boundary` "none" or "full"; `boot` the kernel's boot id."""
 
-    __slots__ = ("_users", "boot", "boundary", "children", "config", "doors", "keeper", "layout", "libraries", "loop", "package", "reload_config", "supervisor")  # fmt: skip
+    __slots__ = ("_users", "agent", "boot", "boundary", "children", "config", "doors", "keeper", "layout", "libraries", "loop", "package", "reload_config", "supervisor")  # fmt: skip
 
     def __init__(self, layout: Layout, loop: "Loop", doors: "Doors", children: "Children", libraries: "list[str]") -> None:
         """`keeper` and `supervisor` are set by main before anything runs."""
@@ -38,6 +39,7 @@ class Body:
         self.boundary = "none"
         self.boot = boot_id()
         self.package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        self.agent: AgentProcess
         self.keeper: Keeper
         self.supervisor: Supervisor
         self.reload_config: Any = None

@@ -12,7 +12,7 @@ from typing import Any
 from edgeheal.guard import child
 
 
-def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
+def work(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
     """Remove; see the module."""
     left = 0
     for folder, folders, names, at in os.fwalk(request["path"], topdown=False, follow_symlinks=False):
@@ -30,5 +30,3 @@ def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
 def main(_words: list[str]) -> int:
     """Entry of the child."""
     return child.run(work)
-
-

@@ -213,6 +213,11 @@ class Doors:
             self._listening[sock.fileno()] = (sock, door)
             self._loop.watch(sock.fileno(), self._accept)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the sockets are bound."""
+        return bool(self._listening)
+
     def agent_follows(self) -> bool:
         """Whether an agent is there to decide."""
         return any(client.following and client.rank == AGENT for client in self._clients.values())
@@ -287,7 +292,7 @@ class Doors:
     def _accept(self, fd: int, events: int) -> None:
         sock, door = self._listening[fd]
         try:
-            new = _socket.socket(fileno=sock._accept()[0])
+            new = _socket.socket(fileno=sock._accept()[0])  # type: ignore[attr-defined, unused-ignore]
         except OSError as fault:
             if fault.errno in (errno.EMFILE, errno.ENFILE):
                 self._loop.unwatch(fd)  # a full table must not make the loop spin: look again in a second

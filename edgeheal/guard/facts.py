@@ -11,8 +11,8 @@ Light on purpose: the resident guard imports it.
 import os
 import time
 
-from edgeheal.core import deployment, reasons
 from edgeheal.core import kinds_light as k
+from edgeheal.core import reasons
 from edgeheal.guard import procs
 from edgeheal.guard.loop import NS
 from edgeheal.wire import guard_frames as f
@@ -154,7 +154,14 @@ class Facts:
             "by": run.stop_by if ordered else k.BY_ITSELF, "late": run.late, "done": done, "ready": run.ready,
         }  # fmt: skip
         flags, taken = self._body.keeper.on_exit(app, facts)
-        parts = ((f.X_CODE, code is not None), (f.X_SIGNAL, signum is not None), (f.X_OOM, facts["oom"]), (f.X_ORDERED, ordered), (f.X_DONE, done), (f.X_CORE, core))
+        parts = (
+            (f.X_CODE, code is not None),
+            (f.X_SIGNAL, signum is not None),
+            (f.X_OOM, facts["oom"]),
+            (f.X_ORDERED, ordered),
+            (f.X_DONE, done),
+            (f.X_CORE, core),
+        )
         for flag, holds in parts:
             flags |= flag if holds else 0
         self.event(f.EV_EXITED, app, code=flags, a=code if code is not None else signum or 0, b=lived_ms, c=facts["by"])

@@ -31,7 +31,7 @@ _INFO_SIZE = 64
 _PIDFD_GET_INFO = 0xC000FF0B | (_INFO_SIZE << 16)  # _IOWR(0xFF, 11, 64 bytes); the kernel takes the size from the number
 PIDFD_EXITS = 1 << 3
 
-_LIBC = _ctypes.dlopen(None, 0)
+_LIBC = _ctypes.dlopen(None, 0)  # type: ignore[arg-type, unused-ignore]  # the program itself: libc is in it
 
 
 def _call(name: str, *words: object) -> int:
@@ -43,7 +43,7 @@ def _call(name: str, *words: object) -> int:
 
 
 def prctl(option: int, value: int) -> bool:
-    """prctl(option, value, 0, 0, 0)."""
+    """An option of this process, by prctl(2); False when it was refused."""
     return _call("prctl", option, value, 0, 0, 0) == 0
 
 
@@ -53,7 +53,7 @@ def unshare(flags: int) -> bool:
 
 
 def reboot(command: int) -> bool:
-    """reboot(2): returns only when it was refused."""
+    """Restart, halt or power off; returns only when it was refused."""
     return _call("reboot", command) == 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from edgeheal.guard import child
 
 
-def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
+def work(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
     """Find; see the module."""
     inodes = _inodes({int(port) for port in request["ports"]})
     holders: list[list[Any]] = []

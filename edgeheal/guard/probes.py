@@ -111,7 +111,7 @@ class Probes:
                 self._body.loop,
                 self._program(launch, words, out_write, joined, work),
                 lambda code: self._executed(errand, code),
-                lambda pid, status: self._exited(errand, status),
+                lambda _pid, status: self._exited(errand, status),
             )
         except OSError:
             os.close(errand.out)
@@ -122,7 +122,7 @@ class Probes:
                 os.close(joined)
         self._running[key] = errand
         self._supervisor.trees.spared.add(errand.pid)
-        self._body.loop.watch(errand.out, lambda fd, events: self._read(errand))
+        self._body.loop.watch(errand.out, lambda _fd, _events: self._read(errand))
         errand.timer = self._body.loop.after(within_s, lambda: self._overdue(errand))
         return reasons.OK
 

@@ -76,6 +76,12 @@ class Supervisor:
         for name in [name for name in self.apps if name not in names]:
             self.stop(name, k.BY_LOCAL, lambda reason, name=name: self._forget(name, reason))  # type: ignore[misc]
 
+    def start_new(self) -> None:
+        """Start what the config has just brought and is wanted."""
+        for app in list(self.apps.values()):
+            if app.run is None and app.phase == f.PHASE_STOPPED and self._body.keeper.wanted(app.name).running:
+                self.start(app.name, k.BY_LOCAL)
+
     def app(self, name: str) -> App | None:
         """The app, if it exists here."""
         return self.apps.get(name)
@@ -323,7 +329,7 @@ class Supervisor:
         app.phase = f.PHASE_STOPPED
         app.record.keep(intent="")
         if self.trees.maybe(app):
-            self.clear(app, lambda reason: self._end_known(app, run))
+            self.clear(app, lambda _: self._end_known(app, run))
         else:
             self._end_known(app, run)
 

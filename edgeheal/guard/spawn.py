@@ -87,7 +87,7 @@ def start(loop: "Loop", program: Program, on_exec: "Callable[[int], None]", on_e
     os.close(tell_out)
     loop.child(pid, on_exit)
 
-    def told(fd: int, events: int) -> None:
+    def told(fd: int, _events: int) -> None:
         loop.unwatch(fd)
         try:
             word = os.read(fd, 16)
@@ -112,7 +112,7 @@ def _become(program: Program, tell: int) -> None:
         if program.work is not None:
             os.closerange(3, 65_536)  # no exec will: a child that hangs must hold neither lock nor doors
             os._exit(program.work())
-        os.execve(program.argv[0], program.argv, program.env)  # noqa: S606 - starting programs is the point
+        os.execve(program.argv[0], program.argv, program.env)
     except OSError as fault:
         code = fault.errno or errno.EPROTO
     except ValueError:
@@ -154,7 +154,7 @@ def _become_user(program: Program) -> None:
     for kind, soft, hard in program.limits:
         _limit(kind, soft, hard)
     _spare_nobody()
-    if program.uid >= 0 and program.uid != os.geteuid() or program.gid >= 0 and program.gid != os.getegid():
+    if (program.uid >= 0 and program.uid != os.geteuid()) or (program.gid >= 0 and program.gid != os.getegid()):
         os.setgroups(program.groups)
         if program.gid >= 0:
             os.setgid(program.gid)

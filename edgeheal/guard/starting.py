@@ -18,7 +18,6 @@ from edgeheal.guard.app import App, Run
 from edgeheal.guard.launch import Launch
 from edgeheal.guard.steps import Refused
 from edgeheal.guard.steps import run as drive
-from edgeheal.wire import guard_frames as f
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,8 +159,6 @@ class Starter:
     def _clean(self, app: App, launch: Launch, resume: "Callable[[Any], None]") -> None:
         """Empty that folder, as the app's own uid: root never deletes by path where an app can write."""
         self._body.children.run(
-            "edgeheal.guard.clean_child", {"path": self.volatile(app.name, launch)}, lambda frame: resume(0),
+            "edgeheal.guard.clean_child", {"path": self.volatile(app.name, launch)}, lambda _: resume(0),
             uid=launch.user.uid, gid=launch.user.gid, deadline_s=30.0, libraries=False,
         )  # fmt: skip
-
-

@@ -162,7 +162,7 @@ class Watch:
             app.notify = None
         try:
             app.notify = notify.NotifySocket(
-                self._body.loop, path, uid, lambda pid, sender: self._may_speak(app, pid, sender), lambda words, pid: self._said(app, words)
+                self._body.loop, path, uid, lambda pid, sender: self._may_speak(app, pid, sender), lambda words, _: self._said(app, words)
             )
         except OSError:
             app.notify = None

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent as a child of the guard, where no manager starts it; and an agent that is stuck, wherever it comes from.
+
+Duty: start it as its own user, start it again when it ends (soon, then ever more seldom, for ever), end it when its own loop is silent too long.
+Invariants: one agent at a time (one that an older guard started is taken over, by pid and start ticks); its death touches no app; the
+guard feeds it nothing and believes it nothing.
+Light on purpose: the resident guard imports it.
+"""
+
+import os
+import sys
+import time
+
+from edgeheal.core import program
+from edgeheal.guard import kernel, procs, spawn
+from edgeheal.guard.loop import NS
+from edgeheal.guard.record import RunRecord
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from edgeheal.guard.body import Body
+    from edgeheal.guard.doors import Client
+    from edgeheal.guard.loop import Timer
+
+FIRST_S = 0.2
+MOST_S = 60.0
+HEALTHY_NS = 120 * NS
+STUCK_LEAST_S = 5
+
+
+class AgentProcess:
+    """Keeps one agent running, if the config says that the guard shall."""
+
+    def __init__(self, body: "Body") -> None:
+        """Nothing is started before `begin`."""
+        self._body = body
+        self._record = RunRecord(f"{body.layout.run}/guard", "agent")
+        self._pid = 0
+        self._pidfd = -1
+        self._started_ns = 0
+        self._wait_s = FIRST_S
+        self._stuck: Timer | None = None
+        self._beat_ns = 0
+        self._ending = False
+        body.doors.on_agent.append(self._follows)
+        body.loop.on_still.append(lambda _: self._arm())
+
+    def begin(self) -> None:
+        """Take over the one that runs, or start one."""
+        if not self._spawns() or self._pid:
+            return
+        record = self._record.load()
+        pid, start = int(record.get("pid") or 0), int(record.get("start") or 0)
+        if record.get("boot") == self._body.boot and pid and procs.same(pid, start):
+            try:
+                self._pidfd = os.pidfd_open(pid)
+            except OSError:
+                self._start()
+                return
+            if procs.same(pid, start):
+                self._pid, self._started_ns = pid, time.monotonic_ns()
+                self._body.loop.watch(self._pidfd, lambda _fd, _events: self._ended())
+                return
+            os.close(self._pidfd)
+        self._start()
+
+    def end(self) -> None:
+        """In order, with the guard: TERM, and no new one."""
+        self._ending = True
+        self._signal(kernel.SIGTERM)
+
+    def beat(self, client: "Client") -> None:
+        """Its loop is alive."""
+        self._beat_ns = time.monotonic_ns()
+        self._arm()
+
+    def _spawns(self) -> bool:
+        return bool((self._body.config.get("agent") or {}).get("spawn")) and not self._ending
+
+    def _start(self) -> None:
+        if not self._spawns() or self._pid:
+            return
+        body = self._body
+        words = program.argv(sys.executable, [body.package, *body.libraries], "edgeheal.agent.main", "--root", body.layout.root)
+        env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": body.layout.agent, "EDGEHEAL_ROOT": body.layout.root}
+        for name in ("EDGEHEAL_LOG_LEVEL", "NO_COLOR", "TZ"):
+            if name in os.environ:
+                env[name] = os.environ[name]
+        users = body.config.get("users") or {}
+        full = body.boundary != "none"
+        uid = int(users.get("agent", -1)) if full else -1
+        gid = int(users.get("agent_gid", -1)) if full else -1
+        self._started_ns = time.monotonic_ns()
+        try:
+            job = spawn.Program(words, env=env, uid=uid, gid=gid if gid >= 0 else uid, stdout=1, stderr=2, umask=0o027)
+            self._pid = spawn.start(body.loop, job, lambda _code: None, lambda _pid, _status: self._ended())
+        except OSError:
+            self._later()
+            return
+        one = procs.process(self._pid)
+        self._record.keep(boot=body.boot, pid=self._pid, start=one.start if one is not None else 0)
+
+    def _ended(self) -> None:
+        if self._pidfd >= 0:
+            self._body.loop.unwatch(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        self._pid = 0
+        self._record.keep(pid=0)
+        if time.monotonic_ns() - self._started_ns > HEALTHY_NS:
+            self._wait_s = FIRST_S
+        self._later()
+
+    def _later(self) -> None:
+        if self._spawns():
+            self._body.loop.after(self._wait_s, self._start)
+            self._wait_s = min(self._wait_s * 2, MOST_S)
+
+    def _follows(self, there: bool) -> None:
+        if there:
+            self._beat_ns = time.monotonic_ns()
+            self._arm()
+        elif self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
+    def _limit_s(self) -> int:
+        limit = int((self._body.config.get("agent") or {}).get("stuck_s", 0))
+        return max(limit, STUCK_LEAST_S) if limit > 0 else 0
+
+    def _arm(self) -> None:
+        """One timer: it looks at the last beat when it fires."""
+        limit = self._limit_s()
+        self._beat_ns = time.monotonic_ns()
+        if limit and self._stuck is None and self._body.doors.agent_follows():
+            self._stuck = self._body.loop.after(limit, self._look)
+
+    def _look(self) -> None:
+        self._stuck = None
+        limit = self._limit_s()
+        silent_s = (time.monotonic_ns() - self._beat_ns) / NS
+        if not limit or not self._body.doors.agent_follows():
+            return
+        if silent_s < limit:
+            self._stuck = self._body.loop.after(limit - silent_s, self._look)
+            return
+        for client in self._body.doors.agents():
+            if client.uid == os.geteuid() or self._body.boundary != "none":
+                self._kill(client.pid)
+            self._body.doors.drop(client)
+
+    def _kill(self, pid: int) -> None:
+        """A stuck agent is ended; whoever starts it (we, or the manager) starts it again."""
+        if pid > 1 and pid != os.getpid():
+            try:
+                os.kill(pid, kernel.SIGKILL)
+            except OSError:
+                return
+
+    def _signal(self, signum: int) -> None:
+        if self._pidfd >= 0:
+            kernel.pidfd_send(self._pidfd, signum)
+        elif self._pid:
+            os.kill(self._pid, signum)
