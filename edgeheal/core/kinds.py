@@ -65,6 +65,18 @@ class AppState(IntEnum):
     PAUSED = 7
 
 
+class Phase(IntEnum):
+    """Phase of a run as the guard tells it; numbers as `wire.guard_frames` PHASE_*."""
+
+    STOPPED = 0
+    STARTING = 1
+    RUNNING = 2
+    STOPPING = 3
+    WAITING = 4
+    HELD = 5
+    STUCK = 6
+
+
 class IncidentState(IntEnum):
     """Fine state of an incident (core.incident_table)."""
 

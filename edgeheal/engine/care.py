@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is done about a case now: choose within budgets, witnesses, modes and approvals; wait; act; call a human.
+
+Duty: one decision a case a turn. Ends of remedies are `outcome`.
+Invariants: nothing is done while an act is out, a wait runs, or remedies are paused; a rung below the floor is never used; an app that no
+signal ends is never started twice; "given up" is a slow retry for ever, with somebody told.
+"""
+
+from dataclasses import replace
+
+from edgeheal.core import reasons
+from edgeheal.core.app_table import AppEvent
+from edgeheal.core.effect import GRAVE, Verb
+from edgeheal.core.incident import Tried
+from edgeheal.core.incident_table import IncidentEvent
+from edgeheal.core.kinds import CauseKind, EvidenceCode, IncidentState, Mode, Outcome, RemedyKind, SymptomKind
+from edgeheal.core.now import NS
+from edgeheal.core.policy import Budget
+from edgeheal.diagnose.topology import needed_by
+from edgeheal.engine import outcome
+from edgeheal.engine.notice import LIFE, diagnosed
+from edgeheal.engine.state import Group
+from edgeheal.engine.turn import Turn
+from edgeheal.recover import budget
+from edgeheal.recover.app import App
+from edgeheal.recover.backoff import delay_s
+from edgeheal.recover.case import Case, moved, tried
+from edgeheal.recover.choose import P_LEAST, Option, choose, holding, posterior, prior
+from edgeheal.recover.ladder import BOX_WIDE, CURES, HOOK_OF, Stand, hinders
+from edgeheal.recover.witness import reach
+
+R = RemedyKind
+S = SymptomKind
+VERBS: dict[RemedyKind, Verb] = {
+    R.LOOK_AGAIN: Verb.PROBE, R.RELOAD: Verb.RELOAD, R.RESTART: Verb.RESTART, R.CLEAN_RESTART: Verb.CLEAN_RESTART, R.RESTART_GROUP: Verb.RESTART,
+    R.RESTORE_CONFIG: Verb.RESTORE_CONFIG, R.ROLLBACK: Verb.ROLLBACK, R.POWER_CYCLE: Verb.HOOK, R.REBOOT: Verb.REBOOT,
+    R.OS_ROLLBACK: Verb.OS_ROLLBACK, R.SAFE_MODE: Verb.SAFE_MODE,
+}  # fmt: skip
+# conditions of the box that a peripheral's power may end; all others are waited out or need a person
+BOX_CURABLE = frozenset({S.USB_RESET, S.MOUNT_HANG})
+GROWTH = frozenset({S.MEMORY_GROWTH, S.FD_GROWTH, S.THREAD_GROWTH, S.CHILD_GROWTH})
+LEAD_S = 300.0  # a planned restart comes so long before the limit
+ASK_COST = 150.0
+ONCE = (Budget(1, 10 * 365 * 86_400),)
+_STARTS = frozenset({R.RESTART, R.CLEAN_RESTART})
+
+
+def care(turn: Turn, number: int) -> None:
+    """Do what is due for this case."""
+    case = turn.cases[number]
+    state = case.incident.state
+    if case.act or case.wait_ns > turn.ns or not case.signs or state in (IncidentState.RESOLVED, IncidentState.VERIFYING, IncidentState.ACTING):
+        return
+    app = turn.apps.get(case.app) if case.app else None
+    if app is not None and not app.wanted:
+        outcome.resolved(turn, case, event=IncidentEvent.CLOSE)
+        return
+    if turn.paused(case.app):
+        _until_resumed(turn, case, app)
+        return
+    if app is not None and app.judging_ns > turn.ns:
+        turn.keep(replace(case, wait_ns=app.judging_ns))
+        return
+    if state in (IncidentState.ESCALATED, IncidentState.AWAITING_APPROVAL):
+        _retry(turn, case, app)
+        return
+    case = diagnosed(turn, case)
+    if _planned_later(turn, case):
+        return
+    if case.remedy is R.HOLD and holding(case.incident.causes):
+        _held(turn, case, app)
+        return
+    remedy = case.armed if case.armed is not None and _usable(turn, case, app, case.armed) else pick(turn, case, app)
+    match remedy:
+        case R.HOLD:
+            _hold(turn, case, app)
+        case R.CALL:
+            escalate(turn, case)
+        case _:
+            _perform(turn, case, app, remedy)
+
+
+def _until_resumed(turn: Turn, case: Case, app: App | None) -> None:
+    until_s = max(turn.paused_until_s, 0 if app is None else app.pause_until_s)
+    turn.decided("paused", case, case.app, until_s)
+    turn.keep(replace(case, wait_ns=turn.ns + max(1, until_s - turn.now.box_s) * NS))
+
+
+def _planned_later(turn: Turn, case: Case) -> bool:
+    """A growth far from its limit: the restart is planned for shortly before it."""
+    if not case.signs or any(s.kind not in GROWTH for s in case.signs):
+        return False
+    hours = [e.value for s in case.signs for e in s.evidence if e.code is EvidenceCode.HOURS_TO_LIMIT]
+    wait_s = min(hours) * 3600 - LEAD_S if hours else 0.0
+    if wait_s <= 0 or case.armed is R.RESTART:
+        return False
+    at = turn.ns + round(wait_s * NS)
+    turn.decided("planned", case, case.app, int(R.RESTART), round(wait_s))
+    turn.keep(replace(case, wait_ns=at, armed=R.RESTART, incident=replace(case.incident, planned=R.RESTART, planned_at_ns=at)), tell=True)
+    return True
+
+
+# -- choosing
+
+
+def stand_of(turn: Turn, case: Case, app: App | None) -> Stand:
+    """What the ladder's preconditions look at."""
+    dependents = needed_by(case.app, turn.catalog) if case.app else ()
+    return Stand(app, turn.spec(case.app) if case.app else None, turn.policy, dependents, case.rolled_back)
+
+
+def mode_of(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> Mode:
+    """How far this remedy may go for this case; a person's approval lifts `ask`."""
+    mode = turn.policy.mode_of(case.app, remedy)
+    if remedy is R.ROLLBACK and app is not None and not app.in_trial and turn.spec(case.app).downgrade == "ask":
+        mode = min(mode, Mode.ASK)
+    return Mode.ACT if mode is Mode.ASK and remedy in case.approved else mode
+
+
+def _key(case: Case, remedy: RemedyKind) -> str:
+    return budget.key(case.app, case.cause_class, remedy)
+
+
+def _fits(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> bool:
+    """Whether the budgets leave one more use."""
+    if case.cause_class in budget.FREE:
+        return True
+    box_s = turn.now.box_s
+    free_s = turn.ledger.free_at_s(_key(case, remedy), box_s, turn.policy.remedy(remedy).budgets)
+    if free_s < 0 or free_s > box_s:
+        return False
+    return remedy is not R.ROLLBACK or turn.ledger.left(_image_key(app), box_s, ONCE) > 0
+
+
+def _image_key(app: App | None) -> str:
+    return f"image/{app.name}/{app.image}" if app is not None else "image"
+
+
+def _usable(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> bool:
+    """Preconditions, budget, floor, bars, what was withdrawn; not the mode."""
+    if remedy < case.floor or any(b[0] is remedy for b in case.barred) or not _fits(turn, case, app, remedy):
+        return False
+    if turn.state.learned.is_withdrawn(case.incident.fingerprint, remedy, turn.now.box_s):
+        return False
+    if remedy in BOX_WIDE:
+        first = case.incident.causes[0].kind if case.incident.causes else CauseKind.UNKNOWN
+        if remedy not in CURES[first]:
+            return False
+    return hinders(remedy, stand_of(turn, case, app)) == reasons.OK
+
+
+def pick(turn: Turn, case: Case, app: App | None) -> RemedyKind:
+    """The remedy to use now; HOLD to wait it out, CALL when nothing is left."""
+    causes = case.incident.causes
+    serious = any(s.serious for s in case.signs)
+    if app is not None and app.in_trial and serious and app.other_good() is not None and not app.stuck and _usable_in_trial(turn, case, app):
+        return R.ROLLBACK
+    if holding(causes):
+        return R.HOLD
+    if app is None and case.incident.symptom not in BOX_CURABLE:
+        return R.CALL
+    carries = reach(case.channels)
+    options = []
+    for remedy in VERBS:
+        wins, losses = turn.state.learned.tries(case.incident.fingerprint, remedy)
+        p = posterior(causes, remedy, wins, losses)
+        if p <= P_LEAST or not _usable(turn, case, app, remedy):
+            continue
+        mode = mode_of(turn, case, app, remedy)
+        if remedy > carries and mode is Mode.ACT:
+            continue
+        cost = float(turn.policy.remedy(remedy).cost) + (ASK_COST if mode is not Mode.ACT else 0.0)
+        options.append(Option(remedy, cost, p))
+    _skipped(turn, case, app)
+    best = choose(tuple(options), float(turn.policy.remedy(R.CALL).cost))
+    if best is None:
+        return R.CALL
+    turn.decided("chose", turn.cases[case.number], case.app, int(best.kind), round(best.p, 4), tuple((int(o.kind), round(o.p, 4)) for o in options))
+    return best.kind
+
+
+def _usable_in_trial(turn: Turn, case: Case, app: App) -> bool:
+    """From a trial the way back is always open, once."""
+    return not case.rolled_back and not any(b[0] is R.ROLLBACK for b in case.barred)
+
+
+def _skipped(turn: Turn, case: Case, app: App | None) -> None:
+    """A restart is what everybody would try: where it cannot help, that is said once."""
+    if app is None:
+        return
+    reason = reasons.UNKILLABLE if app.stuck else reasons.OK
+    if reason or prior(case.incident.causes, R.RESTART) < P_LEAST * 5:
+        for remedy in (R.RESTART, R.CLEAN_RESTART) if app.stuck else (R.RESTART,):
+            outcome.note_tried(turn, turn.cases[case.number], remedy, Outcome.SKIPPED, reason)
+
+
+# -- acting
+
+
+def _perform(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> None:
+    case = turn.cases[case.number]
+    mode = mode_of(turn, case, app, remedy)
+    if mode is Mode.OBSERVE:
+        _would(turn, case, remedy)
+        return
+    if mode is Mode.ASK:
+        _ask(turn, case, remedy)
+        return
+    verb = _verb(remedy, app)
+    if verb in GRAVE and app is not None and app.busy_ns > turn.ns:
+        turn.keep(replace(case, wait_ns=app.busy_ns, armed=remedy))
+        return
+    wait_s = 0.0 if case.armed is remedy else _wait_s(turn, case, app, remedy)
+    if wait_s > 0:
+        at = turn.ns + round(wait_s * NS)
+        turn.keep(replace(case, wait_ns=at, armed=remedy, incident=replace(case.incident, planned=remedy, planned_at_ns=at)))
+        turn.decided("waits", case, case.app, int(remedy), round(wait_s, 3))
+        if app is not None and not app.up:
+            turn.move(case.app, AppEvent.WAIT)
+        return
+    _order(turn, case, app, remedy, verb)
+
+
+def _wait_s(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> float:
+    """Back-off of a start, or the rest of the remedy's cool-down, jittered."""
+    if remedy in _STARTS and app is not None and not app.up:
+        return delay_s(turn.policy, app.fails, turn.chance()) if app.fails > 1 else 0.0
+    cool_s = turn.policy.remedy(remedy).cool_down_s
+    uses = turn.ledger.spent.get(_key(case, remedy), ())
+    left = cool_s - (turn.now.box_s - uses[-1]) if cool_s > 0 and uses else 0.0
+    return left + turn.chance() * cool_s if left > 0 else 0.0
+
+
+def _verb(remedy: RemedyKind, app: App | None) -> Verb:
+    if remedy in (R.RESTART, R.RESTART_GROUP) and app is not None and not app.up:
+        return Verb.START
+    if remedy is R.ROLLBACK and app is not None and app.in_trial:
+        return Verb.GIVE_UP_TRIAL
+    return VERBS[remedy]
+
+
+def _order(turn: Turn, case: Case, app: App | None, remedy: RemedyKind, verb: Verb) -> None:
+    spec = turn.spec(case.app)
+    target = HOOK_OF.get(remedy, "")
+    if verb is Verb.GIVE_UP_TRIAL and app is not None:
+        target = app.image
+    seconds = spec.stop_ms / 1000 + max(turn.policy.start_grace_s, spec.start_ms / 1000)
+    number = turn.act(verb, case.app, target, case.number, seconds=seconds)
+    if case.cause_class not in budget.FREE:
+        turn.ledger = turn.ledger.spend(_key(case, remedy), turn.now.box_s, turn.policy.remedy(remedy).budgets)
+        if remedy is R.ROLLBACK:
+            turn.ledger = turn.ledger.spend(_image_key(app), turn.now.box_s, ONCE)
+    elif remedy is R.ROLLBACK:
+        turn.ledger = turn.ledger.spend(_image_key(app), turn.now.box_s, ONCE)
+    case = tried(case, Tried(remedy, Outcome.RUNNING, 0.0, turn.ns, 0, target))
+    incident = replace(case.incident, planned=None, planned_at_ns=0, approval_until_s=0)
+    case = replace(
+        case, incident=incident, remedy=remedy, armed=None, act=number, began_ns=turn.ns, act_due_ns=turn.ns + round((seconds + 30) * NS), verify_ns=0,
+        wait_ns=0, was_up=app is not None and app.up, spent=(*case.spent, _key(case, remedy))[-8:],
+    )  # fmt: skip
+    turn.keep(moved(case, IncidentEvent.ACT))
+    turn.decided("act", case, case.app, int(remedy), number, target)
+    if app is not None:
+        turn.move(case.app, AppEvent.ACT)
+    if remedy is R.RESTART_GROUP:
+        turn.groups = (*turn.groups, Group(case.number, case.app, needed_by(case.app, turn.catalog)))[-8:]
+
+
+def _would(turn: Turn, case: Case, remedy: RemedyKind) -> None:
+    """Mode observe: the same decision, nothing done."""
+    before = case.incident.tried
+    case = outcome.note_tried(turn, case, remedy, Outcome.WOULD, reasons.MODE)
+    at = turn.ns + round(turn.policy.slow_retry_s * NS)
+    turn.decided("would", case, case.app, int(remedy))
+    turn.keep(replace(case, wait_ns=at, armed=None), tell=case.incident.tried != before)
+
+
+def _ask(turn: Turn, case: Case, remedy: RemedyKind) -> None:
+    until_s = turn.now.box_s + round(turn.policy.approval_s)
+    incident = replace(case.incident, planned=remedy, planned_at_ns=0, approval_until_s=until_s)
+    wait_ns = turn.ns + round(turn.policy.slow_retry_s * NS)
+    case = moved(replace(case, incident=incident, armed=remedy, wait_ns=wait_ns, remedy=None, verify_ns=0), IncidentEvent.ASK)
+    turn.decided("asks", case, case.app, int(remedy), until_s)
+    turn.keep(case, tell=True)
+
+
+# -- holding and giving up
+
+
+def _hold(turn: Turn, case: Case, app: App | None) -> None:
+    """Nothing of ours helps: wait it out, look from time to time, spend nothing. What was spent on it before is given back."""
+    case = turn.cases[case.number]
+    for name in case.spent:
+        turn.ledger = turn.ledger.refund(name, 1)
+    case = tried(case, Tried(R.HOLD, Outcome.RUNNING, 0.0, turn.ns))
+    case = replace(case, remedy=R.HOLD, armed=None, spent=(), holds=0)
+    turn.decided("holds", case, case.app, int(case.incident.causes[0].kind))
+    turn.keep(case, tell=True)
+    _next_look(turn, case, app)
+
+
+def _next_look(turn: Turn, case: Case, app: App | None) -> None:
+    wait_s = delay_s(turn.policy, case.holds + 3, 0.5 + turn.chance() / 2)
+    at = turn.ns + round(wait_s * NS)
+    turn.keep(replace(case, wait_ns=at, holds=case.holds + 1, incident=replace(case.incident, planned=R.HOLD, planned_at_ns=at)))
+    if app is not None and not app.up:
+        turn.move(case.app, AppEvent.WAIT)
+
+
+def _held(turn: Turn, case: Case, app: App | None) -> None:
+    """A look while held: what is down is started once more, what runs is probed."""
+    case = turn.cases[case.number]
+    if app is not None and case.incident.symptom in LIFE and not app.stuck:
+        if app.up:
+            turn.act(Verb.PROBE, case.app, "", case.number, answered=False)
+        else:
+            _start(turn, case, app)
+            case = turn.cases[case.number]
+    _next_look(turn, case, app)
+
+
+def _start(turn: Turn, case: Case, app: App) -> None:
+    """A start that spends nothing and moves no table of the incident."""
+    verb = Verb.RESTART if app.up else Verb.START
+    seconds = turn.policy.start_grace_s + turn.spec(case.app).stop_ms / 1000
+    number = turn.act(verb, case.app, "", case.number, seconds=seconds)
+    turn.keep(replace(case, act=number, act_due_ns=turn.ns + round((seconds + 30) * NS)))
+    turn.move(case.app, AppEvent.ACT)
+    turn.decided("retries", case, case.app, number)
+
+
+def escalate(turn: Turn, case: Case) -> None:
+    """The remedies are used up: a human is called, and a slow retry goes on for ever."""
+    case = turn.cases[case.number]
+    at = turn.ns + round(turn.policy.slow_retry_s * NS)
+    case = tried(case, Tried(R.CALL, Outcome.RUNNING, 0.0, turn.ns)) if not any(t.kind is R.CALL for t in case.incident.tried) else case
+    incident = replace(case.incident, planned=R.RESTART if _retries(case, turn.apps.get(case.app)) else None, planned_at_ns=at, approval_until_s=0)
+    case = moved(replace(case, incident=incident, remedy=None, armed=None, wait_ns=at, act=0, act_due_ns=0), IncidentEvent.GIVE_UP)
+    turn.decided("called", case, case.app)
+    turn.keep(case, tell=True)
+    turn.recorded(case)
+    app = turn.apps.get(case.app)
+    if app is not None and not app.up:
+        turn.move(case.app, AppEvent.WAIT)
+
+
+def _retries(case: Case, app: App | None) -> bool:
+    """Whether a slow restart can help at all."""
+    if app is None or app.stuck or app.held or case.incident.symptom not in LIFE:
+        return False
+    return not app.up or prior(case.incident.causes, R.RESTART) >= 0.1
+
+
+def _retry(turn: Turn, case: Case, app: App | None) -> None:
+    """The slow retry of an escalated case, or of one that waits for approval."""
+    at = turn.ns + round(turn.policy.slow_retry_s * NS)
+    if app is None or not _retries(case, app) or turn.policy.mode_of(case.app, R.RESTART) is not Mode.ACT:
+        turn.keep(replace(case, wait_ns=at))
+        return
+    _start(turn, case, app)
+    turn.keep(replace(turn.cases[case.number], wait_ns=at))
+
+
+def group_ready(turn: Turn, app: str) -> None:
+    """An app of a group is ready: the next dependent is restarted, once."""
+    left = []
+    for group in turn.groups:
+        if group.waits != app or not group.then:
+            if group.waits != app:
+                left.append(group)
+            continue
+        then = [n for n in group.then if (a := turn.apps.get(n)) is not None and a.wanted and not a.stuck]
+        if then:
+            first = turn.apps[then[0]]
+            turn.act(Verb.RESTART if first.up else Verb.START, first.name, "", group.case, answered=False)
+            turn.decided("dependent", turn.cases.get(group.case), first.name)
+            left.append(Group(group.case, first.name, tuple(then[1:])))
+    turn.groups = tuple(left)
+
+
+
+def approved(turn: Turn, case: Case, remedy: RemedyKind) -> None:
+    """A person said yes: it is used now if it still can be, else he is told why not."""
+    app = turn.apps.get(case.app) if case.app else None
+    why = hinders(remedy, stand_of(turn, case, app))
+    if why != reasons.OK:
+        outcome.note_tried(turn, case, remedy, Outcome.REFUSED, why)
+        escalate(turn, case)
+        return
+    turn.settle(case.act)
+    _order(turn, replace(case, act=0), app, remedy, _verb(remedy, app))

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From symptoms to cases: one open case per trouble, symptoms that belong together in it, cases with one cause folded into one.
+
+Duty: open, add, end, fold. What is done about a case is `care`.
+Invariants: an app has at most one case about its life; a sensor one of its own; the box one per condition. A symptom that comes back
+under a remedy fails that remedy. The end of a condition is an event.
+"""
+
+from dataclasses import replace
+
+from edgeheal.core.deployment import BAD, GOOD, TRIAL
+from edgeheal.core.incident import Evidence, Incident
+from edgeheal.core.incident_table import IncidentEvent
+from edgeheal.core.kinds import (
+    CLASS_OF,
+    CauseKind,
+    ChangeKind,
+    EvidenceCode,
+    ImageStatus,
+    IncidentState,
+    Need,
+    RemedyKind,
+    Severity,
+    SymptomKind,
+)
+from edgeheal.core.now import NS
+from edgeheal.core.symptom import Symptom
+from edgeheal.diagnose.fingerprint import fingerprint
+from edgeheal.diagnose.rank import rank
+from edgeheal.engine import look, outcome
+from edgeheal.engine.turn import CASES_MOST, Turn
+from edgeheal.recover.case import Case, moved
+
+S, C = SymptomKind, CauseKind
+
+LIFE = frozenset({
+    S.EXIT, S.CRASH_LOOP, S.HANG, S.START_FAILED, S.START_SLOW, S.PROBE_FAILED, S.OOM_KILL, S.APP_HELD, S.UNKILLABLE, S.PORT_HELD, S.TRIAL_FAILED,
+    S.MEMORY_GROWTH, S.MEMORY_LIMIT, S.FD_GROWTH, S.THREAD_GROWTH, S.CHILD_GROWTH, S.FOREIGN_RESTARTS, S.CPU_SPIN, S.ZOMBIES, S.RESTART_CUT,
+})  # fmt: skip
+SENSOR = frozenset({S.SENSOR_MISSING, S.SENSOR_STUCK, S.SENSOR_RANGE, S.SENSOR_JUMP, S.SENSOR_SCALE, S.SENSOR_NOISE, S.SENSOR_DRIFT, S.SENSOR_DEFAULT})
+# a condition of the box -> the cause that apps inherit from it
+PARENT: dict[SymptomKind, CauseKind] = {
+    S.UNDERVOLTAGE: C.SUPPLY, S.DISK_SPACE: C.DISK_FULL, S.DISK_INODES: C.DISK_FULL, S.DISK_READONLY: C.DISK_FAULT, S.DISK_ERRORS: C.DISK_FAULT,
+    S.HOST_MEMORY: C.HOST_MEMORY, S.TEMPERATURE: C.THERMAL, S.CARRIER: C.NETWORK, S.ADDRESS: C.NETWORK, S.ROUTE: C.NETWORK, S.DNS: C.NETWORK,
+}  # fmt: skip
+# symptoms that happened and are over: nothing will say that they end
+PASSING = frozenset({
+    S.UNPLANNED_BOOT, S.WATCHDOG, S.DISK_ERRORS, S.USB_RESET, S.RECORD_DAMAGED, S.IMAGE_DIFFERS, S.IMAGE_ROT, S.RESTART_CUT, S.STANDSTILL,
+})  # fmt: skip
+_PASSING_SELF = frozenset({"fault", "too large"})
+SIGNS_MOST, ONSETS_MOST, EVIDENCE_MOST, ALSO_MOST = 32, 64, 3, 16
+FRAMES_NS = 3 * NS
+SOON_S = 600
+
+
+def notice(turn: Turn, symptom: Symptom) -> None:
+    """Take in one symptom."""
+    if not symptom.on:
+        _ended(turn, symptom)
+        return
+    case = _home(turn, symptom)
+    if case is None:
+        if len(turn.cases) >= CASES_MOST:
+            turn.decided("too many", None, symptom.app, int(symptom.kind))
+            return
+        open_case(turn, symptom)
+    else:
+        _add(turn, case, symptom)
+
+
+def _home(turn: Turn, symptom: Symptom) -> Case | None:
+    """The open case that this symptom belongs to."""
+    for case in turn.cases.values():
+        incident = case.incident
+        if incident.app != symptom.app or not case.open:
+            continue
+        if symptom.app == "":
+            if incident.symptom is symptom.kind and incident.subject == symptom.subject:
+                return case
+        elif symptom.kind in LIFE:
+            if incident.symptom in LIFE:
+                return case
+        elif (symptom.kind in SENSOR and incident.symptom in SENSOR and _same_sensor(turn, case, symptom)) or (incident.symptom is symptom.kind and incident.subject == symptom.subject):
+            return case
+    return None
+
+
+def _same_sensor(turn: Turn, case: Case, symptom: Symptom) -> bool:
+    """The same sensor, or another one that went in the same moment: then it is their common part."""
+    if symptom.subject == case.incident.subject or any(s.subject == symptom.subject for s in case.signs):
+        return True
+    return turn.ns - case.incident.opened_ns <= round(turn.policy.group_window_s * NS)
+
+
+def _print(turn: Turn, symptom: Symptom) -> tuple[bytes, tuple[str, ...]]:
+    """Fingerprint of a symptom, and the frames of the crash if its log told them just now."""
+    frames = symptom.frames
+    if symptom.app and not frames:
+        log = turn.state.senses.of(symptom.app).log
+        if log.frames_ns and turn.ns - log.frames_ns < FRAMES_NS and symptom.kind in (S.EXIT, S.OOM_KILL):
+            frames = log.frames
+    component = f"{symptom.app}:{symptom.subject}" if symptom.subject and symptom.kind is not S.PORT_HELD else symptom.app
+    return fingerprint(int(symptom.kind), component, symptom.detail, frames), frames
+
+
+def _status(turn: Turn, app: str) -> ImageStatus:
+    found = turn.apps.get(app)
+    if found is None or not found.image:
+        return ImageStatus.NONE
+    return {GOOD: ImageStatus.GOOD, TRIAL: ImageStatus.TRIAL, BAD: ImageStatus.BLOCKED}.get(found.image_state, ImageStatus.UNKNOWN)
+
+
+def open_case(turn: Turn, symptom: Symptom) -> Case:
+    """A new incident."""
+    number = turn.next_incident
+    turn.next_incident += 1
+    printed, frames = _print(turn, symptom)
+    box_s = turn.now.box_s
+    learned = turn.state.learned
+    app = turn.apps.get(symptom.app)
+    again_s = learned.back_after_s(printed, box_s)
+    if 0 <= again_s < SOON_S:
+        outcome.came_back(turn, printed)
+    age_s = (turn.ns - app.change_ns) / NS if app is not None and app.change_ns else 0.0
+    incident = Incident(
+        number, symptom.app, symptom.kind, IncidentState.OPEN, Severity.WARNING, Need.NOTHING, turn.policy.mode_of(symptom.app, RemedyKind.RESTART),
+        printed, turn.ns, turn.now.wall_s, box_s, turn.now.trusted, subject=symptom.subject, detect_ms=max(0, symptom.detect_ms),
+        evidence=symptom.evidence[:EVIDENCE_MOST], recurrence=learned.came(printed, box_s),
+        change=app.change if app is not None else ChangeKind.NONE, change_before_s=round(age_s), image=app.image if app is not None else "",
+        image_version=app.version if app is not None else "", image_status=_status(turn, symptom.app), session=turn.state.session,
+    )  # fmt: skip
+    case = Case(incident, (symptom,), (symptom.channel,), symptom.run, onsets=(turn.ns,), detail=symptom.detail, frames=frames)
+    turn.decided("opened", case, symptom.app, int(symptom.kind), symptom.subject, printed)
+    turn.recorded(case)
+    case = diagnosed(turn, case)
+    turn.keep(case, tell=True)
+    if _passes(symptom):
+        case = turn.keep(replace(case, signs=()))
+        outcome.calm(turn, case)
+    elif symptom.app == "":
+        _adopt(turn, case)
+    else:
+        _fold(turn, case)
+    return case
+
+
+def _passes(symptom: Symptom) -> bool:
+    return symptom.kind in PASSING or (symptom.kind is S.AGENT_SELF and symptom.detail in _PASSING_SELF)
+
+
+def diagnosed(turn: Turn, case: Case) -> Case:
+    """The case with its causes ranked as of now. A new first cause is told."""
+    causes = rank(look.of_case(turn, case))
+    incident = case.incident
+    before = incident.causes[0].kind if incident.causes else None
+    first = causes[0] if causes else None
+    klass = CLASS_OF[first.kind if first is not None else C.UNKNOWN]
+    case = moved(replace(case, incident=replace(incident, causes=causes), cause_class=klass), IncidentEvent.DIAGNOSED)
+    if first is not None and first.kind is not before:
+        turn.decided("cause", case, case.app, int(first.kind), first.probability, first.subject)
+        turn.keep(case, tell=before is not None)
+    else:
+        turn.keep(case)
+    return case
+
+
+def _add(turn: Turn, case: Case, symptom: Symptom) -> None:
+    """One more symptom of a case that is open."""
+    signs = (*(s for s in case.signs if s.key != symptom.key), symptom)[-SIGNS_MOST:]
+    channels = case.channels if symptom.channel in case.channels else (*case.channels, symptom.channel)
+    case = replace(case, signs=() if _passes(symptom) else signs, channels=channels, onsets=(*case.onsets, turn.ns)[-ONSETS_MOST:], run=symptom.run or case.run)
+    incident = case.incident
+    best = look.telling(case) if case.signs else symptom
+    raised = best.kind is not incident.symptom
+    evidence = (best.evidence + tuple(e for e in incident.evidence if all(e.code is not b.code for b in best.evidence)))[:EVIDENCE_MOST]
+    if symptom.app == "" and symptom.serious:
+        raised = True
+    case = replace(case, incident=replace(incident, symptom=best.kind, evidence=evidence))
+    turn.keep(case, tell=raised)
+    if raised:
+        turn.decided("also", case, case.app, int(symptom.kind), symptom.subject)
+    outcome.again(turn, case, symptom)
+    if _passes(symptom):
+        outcome.calm(turn, turn.cases[case.number])
+
+
+def _ended(turn: Turn, symptom: Symptom) -> None:
+    """A condition is over."""
+    for case in list(turn.cases.values()):
+        if case.app != symptom.app or not any(s.key == symptom.key for s in case.signs):
+            continue
+        case = turn.keep(replace(case, signs=tuple(s for s in case.signs if s.key != symptom.key)))
+        turn.decided("ended", case, case.app, int(symptom.kind), symptom.subject)
+        if not case.signs:
+            outcome.calm(turn, case)
+        if symptom.app == "" and symptom.kind in PARENT:
+            release(turn, PARENT[symptom.kind])
+
+
+def release(turn: Turn, cause: CauseKind, subject: str = "") -> None:
+    """What held cases back is over: each is looked at once more, at once."""
+    for case in list(turn.cases.values()):
+        causes = case.incident.causes
+        if case.remedy is RemedyKind.HOLD and causes and causes[0].kind is cause and (not subject or causes[0].subject == subject):
+            turn.decided("released", case, case.app, int(cause))
+            turn.keep(replace(case, wait_ns=0, holds=0))
+
+
+# -- folding
+
+
+def _fold(turn: Turn, case: Case) -> None:
+    """Into the box's case that explains it, into that of an app it needs, or into the first of many that failed at once."""
+    first = case.incident.causes[0] if case.incident.causes else None
+    if first is None or case.incident.symptom not in LIFE:
+        return
+    for other in turn.cases.values():
+        if other.number == case.number or other.parent or not other.open:
+            continue
+        if other.app == "" and PARENT.get(other.incident.symptom) is first.kind:
+            join(turn, case, other)
+            return
+        if first.kind is C.DEPENDENCY and other.app == first.subject and other.incident.symptom in LIFE:
+            join(turn, case, other)
+            return
+    _fold_many(turn, case)
+
+
+def _fold_many(turn: Turn, case: Case) -> None:
+    """The third app that fails in the same window: one incident, the first's."""
+    window_ns = round(turn.policy.group_window_s * NS)
+    recent = [
+        c for c in turn.cases.values()
+        if c.app and c.app != case.app and not c.parent and c.incident.symptom in LIFE and turn.ns - c.incident.opened_ns <= window_ns
+        and any(s.serious for s in c.signs)
+    ]  # fmt: skip
+    if len({c.app for c in recent}) < 2:
+        return
+    head = min(recent, key=lambda c: c.number)
+    for child in (*(c for c in recent if c.number != head.number), case):
+        join(turn, turn.cases[child.number], turn.cases[head.number])
+
+
+def _adopt(turn: Turn, parent: Case) -> None:
+    """A condition of the box explains what apps began to suffer just before."""
+    cause = PARENT.get(parent.incident.symptom)
+    if cause is None:
+        return
+    window_ns = round(turn.policy.group_window_s * NS)
+    for case in list(turn.cases.values()):
+        if not case.app or case.parent or case.incident.symptom not in LIFE or turn.ns - case.incident.opened_ns > window_ns:
+            continue
+        if case.signs:
+            case = diagnosed(turn, case)
+        causes = case.incident.causes
+        if causes and causes[0].kind is cause:
+            join(turn, case, turn.cases[parent.number])
+
+
+def join(turn: Turn, child: Case, parent: Case) -> None:
+    """From now on the parent speaks for the child; the child is still cared for."""
+    also = tuple(sorted({*parent.incident.also, child.app} - {parent.app}))[:ALSO_MOST]
+    fact = Evidence(EvidenceCode.SAME_TIME_APPS, len(also) + (1 if parent.app else 0))
+    evidence = (*(e for e in parent.incident.evidence if e.code is not fact.code), fact)[-EVIDENCE_MOST:]
+    parent = turn.keep(replace(parent, incident=replace(parent.incident, also=also, evidence=evidence), verify_ns=0), tell=True)
+    turn.decided("folded", child, child.app, parent.number)
+    turn.keep(replace(child, parent=parent.number))
+    if child.told >= 0:
+        turn.last_word(child, parent)
+
+
+def frames_came(turn: Turn, app: str, frames: tuple[str, ...]) -> None:
+    """The log told the frames of a crash after its exit was noticed: the fingerprint is revised."""
+    for case in list(turn.cases.values()):
+        if case.app == app and not case.frames and case.incident.symptom is S.EXIT and turn.ns - case.incident.opened_ns < FRAMES_NS:
+            printed = fingerprint(int(S.EXIT), app, case.detail, frames)
+            turn.state.learned.came(printed, turn.now.box_s)
+            turn.keep(replace(case, frames=frames, incident=replace(case.incident, fingerprint=printed)), tell=True)
+            turn.decided("fingerprint", case, app, printed)
+

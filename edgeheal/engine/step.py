@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`step`: one signal in, the new state and all effects out. The whole autonomic loop as one deterministic function.
+
+Duty: the order of the pipeline - facts, symptoms, cases, remedies, deadlines. Each part lives in a module of its own.
+Invariants: no I/O, no clock, no chance but the seed in the state; the same snapshot and the same signals give the same effects, bit for
+bit; a signal that is unknown, malformed or contradicts what is known changes nothing and never raises.
+
+The order of a turn: a new boot or a standstill is noticed first (so that nobody is judged by it), then what the signal says is taken
+into the facts, detectors turn it into symptoms, symptoms into cases, what is due is done, and each open case is cared for.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from edgeheal.core import signal as sig
+from edgeheal.core.app import AppSpec
+from edgeheal.core.app_table import AppEvent
+from edgeheal.core.effect import Effect
+from edgeheal.core.incident import Evidence
+from edgeheal.core.incident_table import IncidentEvent
+from edgeheal.core.kinds import By, CauseKind, Channel, EvidenceCode, RemedyKind, SymptomKind
+from edgeheal.core.now import Now
+from edgeheal.core.policy import Policy
+from edgeheal.core.symptom import Symptom
+from edgeheal.detect import senses as detectors
+from edgeheal.detect import foreign
+from edgeheal.engine import care, deadlines, facts, orders, outcome
+from edgeheal.engine.notice import frames_came, notice, release
+from edgeheal.engine.sound import is_sound, tag_of
+from edgeheal.engine.state import State, rebooted
+from edgeheal.engine.turn import Turn
+from edgeheal.recover.app import App
+
+Found = tuple[Symptom, ...]
+APPS_MOST = 256
+
+
+def step(state: State, signal: object, now: Now) -> tuple[State, tuple[Effect, ...]]:
+    """Fold one signal into the state. The state given is spent: its learned memory goes on in the new one."""
+    if state.boot and now.boot != state.boot:
+        state = rebooted(state, now)
+    turn = Turn(state, now)
+    if not is_sound(signal):
+        turn.decided("not sound", None, "", tag_of(signal))
+        return turn.finish(state.wake_ns)
+    gap_ms = signal.gap_ms if isinstance(signal, sig.StoodStill) else deadlines.is_standstill(turn)
+    if gap_ms > 0:
+        deadlines.stood_still(turn, gap_ms)
+    take = _TAKES.get(type(signal))
+    found = take(turn, signal) if take is not None else _heard(turn, signal)
+    for symptom in found:
+        if symptom.on and symptom.app in turn.apps:
+            turn.move(symptom.app, AppEvent.FAIL if symptom.serious else AppEvent.SUSPECT)
+        notice(turn, symptom)
+    deadlines.tick(turn)
+    for number in list(turn.cases):
+        if number in turn.cases:
+            care.care(turn, number)
+    deadlines.follow(turn)
+    wake_ns = deadlines.next_wake(turn)
+    return turn.finish(max(wake_ns, turn.ns + 1_000_000) if wake_ns else 0)
+
+
+# -- what each signal is taken for; the table is at the end
+
+
+def _heard(turn: Turn, signal: Any) -> Found:
+    """Through the detectors of its app, or of the box."""
+    senses = turn.state.senses
+    hear = detectors.APP.get(type(signal))
+    if hear is not None:
+        if signal.app not in turn.apps and signal.app not in turn.catalog:
+            return ()
+        memory = senses.of(signal.app)
+        around = turn.around(signal.app)
+        found = hear(memory, signal, around)
+        senses.sooner(detectors.app_due(memory, around))
+        return found
+    hear_box = detectors.BOX.get(type(signal))
+    if hear_box is None:
+        return ()
+    around = turn.around("")
+    found = hear_box(senses.box, signal, around)
+    senses.sooner(detectors.link.due(senses.box.link, around))
+    return found
+
+
+def _policy(turn: Turn, s: sig.PolicyIs) -> Found:
+    try:
+        turn.policy = Policy.from_plain(s.policy)
+    except (TypeError, ValueError, KeyError, AttributeError) as fault:
+        turn.decided("policy refused", None, "", type(fault).__name__)
+        return ()
+    turn.decided("policy", None, "", turn.policy.version)
+    return ()
+
+
+def _catalog(turn: Turn, s: sig.CatalogIs) -> Found:
+    try:
+        specs = [AppSpec.from_plain(p) for p in s.apps][:APPS_MOST]
+        catalog = {spec.name: spec for spec in specs if isinstance(spec.name, str) and spec.name}
+    except (TypeError, ValueError, KeyError, AttributeError) as fault:
+        turn.decided("catalog refused", None, "", type(fault).__name__)
+        return ()
+    for name in list(turn.apps):
+        if name not in catalog:
+            _removed(turn, name)
+    turn.catalog = catalog
+    for name in catalog:
+        app = turn.app(name)
+        if app is not None and app.removed:
+            turn.put(App(name))
+    turn.decided("catalog", None, "", len(catalog))
+    return ()
+
+
+def _removed(turn: Turn, name: str) -> None:
+    """An app that exists no more: nothing is left to care for."""
+    for case in turn.cases_of(name):
+        outcome.resolved(turn, case, event=IncidentEvent.CLOSE)
+    turn.apps.pop(name)
+    turn.state.senses.apps.pop(name, None)
+
+
+def _seen(turn: Turn, s: sig.AppSeen) -> Found:
+    before = turn.apps.get(s.app)
+    found = facts.seen(turn, s)
+    app = turn.apps.get(s.app)
+    if app is None:
+        return ()
+    for symptom in found:
+        notice(turn, symptom)
+    if app.up and before is not None and app.run != before.run:
+        _run_began(turn, s.app, s.started_by, before)
+        if app.ready:
+            _run_is_ready(turn, s.app, before.down_ns)
+    elif app.up and app.ready and before is not None and not before.ready:
+        _run_is_ready(turn, s.app, before.down_ns)
+    if not app.wanted:
+        orders.let_go(turn, s.app)
+    return ()
+
+
+def _started(turn: Turn, s: sig.AppStarted) -> Found:
+    before = turn.apps.get(s.app)
+    if not facts.started(turn, s):
+        return ()
+    found = _heard(turn, s)
+    if s.by == By.FOREIGN:
+        found += foreign.restarted(turn.state.senses.of(s.app).hands, s.app, "", turn.around(s.app))
+    for symptom in found:
+        notice(turn, symptom)
+    _run_began(turn, s.app, s.by, before)
+    return ()
+
+
+def _run_began(turn: Turn, app: str, by: int, before: App | None) -> None:
+    outcome.run_began(turn, app, by, image=turn.apps[app].image, before=before.image if before is not None else "")
+
+
+def _ready(turn: Turn, s: sig.AppReady) -> Found:
+    before = turn.apps.get(s.app)
+    if not facts.ready(turn, s):
+        return ()
+    _run_is_ready(turn, s.app, before.down_ns if before is not None else 0)
+    return ()
+
+
+def _run_is_ready(turn: Turn, name: str, down_ns: int) -> None:
+    """The run does its work: what was about its end is over, who waited for it goes on."""
+    for symptom in _heard(turn, sig.AppReady(name, turn.apps[name].run)):
+        notice(turn, symptom)
+    for kind in (SymptomKind.UNKILLABLE, SymptomKind.PORT_HELD, SymptomKind.TRIAL_FAILED, SymptomKind.RESTART_CUT):
+        for case in turn.cases_of(name):
+            for sign in case.signs:
+                if sign.kind is kind:
+                    notice(turn, replace(sign, on=False))
+    outcome.run_ready(turn, name, down_ns)
+    turn.put(replace(turn.apps[name], down_ns=0))
+    release(turn, CauseKind.DEPENDENCY, name)
+    care.group_ready(turn, name)
+
+
+def _exited(turn: Turn, s: sig.AppExited) -> Found:
+    if not facts.exited(turn, s):
+        return ()
+    for case in turn.cases_of(s.app):
+        for sign in case.signs:
+            if sign.kind is SymptomKind.UNKILLABLE:  # it ended late by itself: the app goes on from there
+                notice(turn, replace(sign, on=False))
+        if s.ordered and case.has(SymptomKind.HANG):
+            notice(turn, Symptom(SymptomKind.HANG, s.app, on=False))
+    return _heard(turn, s)
+
+
+def _start_failed(turn: Turn, s: sig.StartFailed) -> Found:
+    return _heard(turn, s) if facts.start_failed(turn, s) else ()
+
+
+def _late(turn: Turn, s: sig.HeartbeatMissed) -> Found:
+    found = _heard(turn, s)
+    app = turn.apps.get(s.app)
+    if found and app is not None:
+        turn.put(replace(app, down_ns=app.down_ns or turn.ns))
+    return found
+
+
+def _back(turn: Turn, s: sig.HeartbeatBack) -> Found:
+    found = _heard(turn, s)
+    app = turn.apps.get(s.app)
+    if found and app is not None and app.ready and app.down_ns:
+        outcome.run_ready(turn, s.app, app.down_ns)
+        turn.put(replace(turn.apps[s.app], down_ns=0))
+    return found
+
+
+def _probed(turn: Turn, s: sig.ProbeAnswered) -> Found:
+    before = turn.apps.get(s.app)
+    if facts.probed(turn, s):
+        _run_is_ready(turn, s.app, before.down_ns if before is not None else 0)
+    return _heard(turn, s)
+
+
+def _said(turn: Turn, s: sig.AppSaid) -> Found:
+    facts.said(turn, s)
+    return ()
+
+
+def _log(turn: Turn, s: sig.LogSeen) -> Found:
+    found = _heard(turn, s)
+    if s.frames:
+        frames_came(turn, s.app, s.frames)
+    return found
+
+
+def _kernel(turn: Turn, s: sig.KernelSaid) -> Found:
+    if s.what in ("oom", "oom_limit") and s.subject in turn.apps:
+        turn.state.senses.of(s.subject).ends.oom_ns = turn.ns
+    return _heard(turn, s)
+
+
+def _deployments(turn: Turn, s: sig.DeploymentsAre) -> Found:
+    facts.deployments(turn, s)
+    return ()
+
+
+def _trial_ended(turn: Turn, s: sig.TrialEnded) -> Found:
+    """The guard's own judgement of a trial."""
+    app = turn.app(s.app)
+    if app is None:
+        return ()
+    turn.put(replace(app, judging_ns=0, held=not s.good and not s.back_to))
+    if s.good:
+        turn.decided("trial good", None, s.app, s.image)
+        return ()
+    fact = Evidence(EvidenceCode.REASON, s.reason, 0, s.back_to[:16])
+    symptom = Symptom(SymptomKind.TRIAL_FAILED, s.app, channel=Channel.GUARD, evidence=(fact,), detail=s.image[:16], serious=True)
+    notice(turn, symptom)
+    outcome.trial_failed(turn, s.app, s.image, s.back_to)
+    return ()
+
+
+def _act_ended(turn: Turn, s: sig.ActEnded) -> Found:
+    outcome.act_ended(turn, s.act, ok=s.ok, reason=s.reason, doubt=s.doubt)
+    return ()
+
+
+def _ordered(turn: Turn, s: sig.Ordered) -> Found:
+    orders.ordered(turn, s)
+    return ()
+
+
+def _link(turn: Turn, s: sig.LinkIs) -> Found:
+    found = _heard(turn, s)
+    if s.up:
+        release(turn, CauseKind.NETWORK)
+        release(turn, CauseKind.BROKER)
+    return found
+
+
+def _booted(turn: Turn, s: sig.Booted) -> Found:
+    found = _heard(turn, s)
+    for case in list(turn.cases.values()):
+        if case.remedy is RemedyKind.REBOOT:
+            outcome.rebooted(turn, case)
+    return found
+
+
+def _port(turn: Turn, s: sig.PortHeld) -> Found:
+    if s.app not in turn.apps:
+        return ()
+    holder = f"{s.command}[{s.pid}] {s.user}".strip()[:60]
+    fact = Evidence(EvidenceCode.PORT_HOLDER_PID, s.pid, s.port, holder)
+    return (Symptom(SymptomKind.PORT_HELD, s.app, holder, channel=Channel.KERNEL, evidence=(fact,), serious=True),)
+
+
+def _nothing(turn: Turn, s: sig.Signal) -> Found:
+    return ()
+
+
+_TAKES: dict[type[sig.Signal], Callable[[Turn, Any], Found]] = {
+    sig.Tick: _nothing,
+    sig.StoodStill: _nothing,
+    sig.PolicyIs: _policy,
+    sig.CatalogIs: _catalog,
+    sig.AppSeen: _seen,
+    sig.AppStarted: _started,
+    sig.AppReady: _ready,
+    sig.AppExited: _exited,
+    sig.StartFailed: _start_failed,
+    sig.HeartbeatMissed: _late,
+    sig.HeartbeatBack: _back,
+    sig.ProbeAnswered: _probed,
+    sig.AppSaid: _said,
+    sig.LogSeen: _log,
+    sig.KernelSaid: _kernel,
+    sig.DeploymentsAre: _deployments,
+    sig.TrialEnded: _trial_ended,
+    sig.ActEnded: _act_ended,
+    sig.Ordered: _ordered,
+    sig.LinkIs: _link,
+    sig.Booted: _booted,
+    sig.PortHeld: _port,
+    sig.AppStuck: facts.stuck,
+}
