@@ -9,22 +9,15 @@ differences are the answer (exit code 0). A recording is somebody else's bytes: 
 import argparse
 import json
 import os
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from enum import IntEnum
+from dataclasses import fields
 from typing import Any
 
 from edgeheal.cli import common
-from edgeheal.core import effect as effects_of
+from edgeheal.cli.replay_screen import Difference, Replayed, list_signals, show
 from edgeheal.core import signal as signals
-from edgeheal.core.effect import Verb
 from edgeheal.core.errors import ConfigError, JournalError, UsageError
-from edgeheal.core.ids import normalise, short_id
-from edgeheal.core.incident import Incident
-from edgeheal.core.kinds import CauseKind, IncidentState, Need, Severity, SymptomKind
+from edgeheal.core.ids import normalise
 from edgeheal.core.layout import Layout
-from edgeheal.core.now import NS, Now
 from edgeheal.core.policy import Policy
 from edgeheal.core.version import VERSION
 from edgeheal.engine import snapshot
@@ -33,7 +26,6 @@ from edgeheal.journal import recording
 from edgeheal.journal.recording import Entry, Recording
 from edgeheal.journal.records import unpack_state
 
-SHOWN = 20
 POLICY_MOST = 1 << 20
 _MISFITS = (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
@@ -45,26 +37,6 @@ EXAMPLES = """examples:
   edgeheal replay case.ehr --fault 812=null         what if signal 812 had never come
   edgeheal replay case.ehr --fault '812={"code": 0}'  what if it had said something else
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One step that came out otherwise. `then`, `now`: effects as plain lists."""
-
-    seq: int
-    at: Now
-    signal: list[Any]
-    then: list[Any]
-    now: list[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """The whole of it: how many steps were run, which came out otherwise, every effect that this run led to."""
-
-    steps: int
-    differences: tuple[Difference, ...]
-    decisions: int
 
 
 def add(subparsers: Any) -> None:
@@ -85,14 +57,14 @@ def run(args: argparse.Namespace) -> int:
     path = _find(common.layout(args), args.recording)
     kept = load(path)
     if args.signals:
-        return _list(kept, as_json=args.json)
+        return list_signals(kept, as_json=args.json)
     policy = None if args.policy is None else read_policy(args.policy, kept)
     faults = dict(_fault(text) for text in args.fault)
     beyond = [seq for seq in faults if not 1 <= seq <= sum(len(part.entries) for part in kept.parts)]
     if beyond:
         raise UsageError(f"there is no signal {beyond[0]}", place="--fault", hint="see their numbers with `edgeheal replay FILE --signals`")
     replayed = replay(kept, policy=policy, faults=faults)
-    _show(kept, replayed, as_json=args.json)
+    show(kept, replayed, as_json=args.json)
     return 1 if replayed.differences and policy is None and not faults else 0
 
 
@@ -126,7 +98,7 @@ def replay(kept: Recording, *, policy: dict[str, Any] | None = None, faults: dic
                 got = recording.plain_effects(effects)
             decisions += sum(1 for e in got if e[0] != "Wake")
             if not _same(entry.effects, got, exact=kept.header.get("edgeheal") == VERSION):
-                differences.append(Difference(seq, entry.now, entry.signal, entry.effects, got))
+                differences.append(Difference(seq, entry.now, entry.plain, entry.effects, got))
     return Replayed(seq, tuple(differences), decisions)
 
 
@@ -140,7 +112,7 @@ def _fit(make: Any, value: Any, what: str) -> Any:
 
 
 def _signal(entry: Entry, seq: int, policy: dict[str, Any] | None, faults: dict[int, Any]) -> signals.Signal | None:
-    signal: signals.Signal = _fit(signals.from_plain, entry.signal, f"signal {seq}")
+    signal: signals.Signal = _fit(lambda e: e.signal, entry, f"signal {seq}")
     if policy is not None and isinstance(signal, signals.PolicyIs):
         return signals.PolicyIs(policy)
     if seq not in faults:
@@ -231,117 +203,3 @@ def _policy_toml(text: str, path: str) -> dict[str, Any]:
     from edgeheal.config.policy import policy_of
 
     return policy_of(load_texts((Text(path, text),), os.path.dirname(os.path.abspath(path))).require()).to_plain()
-
-
-# -- what people see
-
-
-def _show(kept: Recording, replayed: Replayed, *, as_json: bool) -> None:
-    same = replayed.steps - len(replayed.differences)
-    if as_json:
-        common.put_json({
-            "header": kept.header, "policy": kept.policy, "whole": kept.whole, "steps": replayed.steps, "same": same, "decisions": replayed.decisions,
-            "differences": [{"seq": d.seq, "mono_ns": d.at.mono_ns, "signal": d.signal, "then": d.then, "now": d.now} for d in replayed.differences],
-        })  # fmt: skip
-        return
-    common.put(_title(kept))
-    if not kept.whole:
-        common.put("  (still open, or cut off: what is there was run)")
-    for shown in replayed.differences[:SHOWN]:
-        common.put(f"#{shown.seq} {_moment(shown.at)} {describe_signal(shown.signal)}")
-        for label, run_of in (("then", shown.then), ("now ", shown.now)):
-            for line in [describe_effect(e) for e in run_of] or ["nothing"]:
-                common.put(f"    {label}  {line}")
-    if len(replayed.differences) > SHOWN:
-        common.put(f"... and {len(replayed.differences) - SHOWN} more steps that differ (all of them: --json)")
-    common.put(f"{same} of {replayed.steps} steps decided the same, {len(replayed.differences)} otherwise; {replayed.decisions} decisions")
-
-
-def _title(kept: Recording) -> str:
-    header = kept.header
-    session, number = header.get("session"), header.get("incident")
-    name = short_id(session, number) if isinstance(session, bytes) and isinstance(number, int) else "?"
-    steps = sum(len(part.entries) for part in kept.parts)
-    return f"{name}  recorded by edgeheal {header.get('edgeheal', '?')}, device {header.get('device', '?')}, {steps} steps in {len(kept.parts)} part(s)"
-
-
-def _list(kept: Recording, *, as_json: bool) -> int:
-    rows = list(_rows(kept))
-    if as_json:
-        common.put_json([{"seq": seq, "mono_ns": e.now.mono_ns, "signal": _named(e.signal), "effects": e.effects} for seq, e in rows])
-        return 0
-    for seq, entry in rows:
-        made = ", ".join(str(e[0]) for e in entry.effects if e[0] != "Wake")
-        common.put(f"#{seq} {_moment(entry.now)} {describe_signal(entry.signal)}{'  -> ' + made if made else ''}")
-    return 0
-
-
-def _rows(kept: Recording) -> Iterator[tuple[int, Entry]]:
-    seq = 0
-    for part in kept.parts:
-        for entry in part.entries:
-            seq += 1
-            yield seq, entry
-
-
-def _moment(now: Now) -> str:
-    stamp = time.strftime("%H:%M:%S", time.gmtime(now.wall_s))
-    return f"{stamp}{'' if now.trusted else '?'} +{now.mono_ns / NS:.3f}s"
-
-
-def _named(plain: list[Any]) -> dict[str, Any]:
-    """A signal as a map with the names of its fields."""
-    cls = signals.TAGS.get(plain[0])
-    if cls is None:
-        return {"kind": plain[0], "fields": plain[1:]}
-    return {"kind": cls.__name__, **{f.name: v for f, v in zip(fields(cls), plain[1:], strict=False)}}
-
-
-def describe_signal(plain: list[Any]) -> str:
-    """One line: its name, and the fields that are not empty."""
-    named = _named(plain)
-    kind = named.pop("kind")
-    said = " ".join(f"{k}={_short(v)}" for k, v in named.items() if v not in (None, "", 0, False, [], ()))
-    return _clean(f"{kind} {said}".rstrip())
-
-
-def describe_effect(plain: list[Any]) -> str:
-    """One line: what was to be done, in the words of the code."""
-    name, values = str(plain[0]), plain[1:]
-    if name == "Report" and values and isinstance(values[0], list):
-        return _clean(f"report {_incident(values[0])}")
-    if name == "Wake":
-        return f"look again at +{values[0] / NS:.3f}s" if values and isinstance(values[0], int) else "look again"
-    cls = getattr(effects_of, name, None)
-    names = [f.name for f in fields(cls)] if isinstance(cls, type) and issubclass(cls, effects_of.Effect) else []
-    said = " ".join(f"{n}={_word(Verb, v) if n == 'verb' else _short(v)}" for n, v in zip(names, values, strict=False) if v not in (None, "", 0, [], ()))
-    return _clean(f"{name.lower()} {said}".rstrip())
-
-
-def _incident(values: list[Any]) -> str:
-    plain = dict(zip((f.name for f in fields(Incident)), values, strict=False))
-    causes = [_word(CauseKind, c[0]) for c in plain.get("causes") or [] if isinstance(c, list) and c]
-    words = (
-        f"incident {plain.get('number')} {plain.get('app') or 'box'} {_word(SymptomKind, plain.get('symptom'))}",
-        f"{_word(IncidentState, plain.get('state'))} {_word(Severity, plain.get('severity'))}",
-        f"need={_word(Need, plain.get('need'))} revision={plain.get('revision')}",
-        f"cause={causes[0]}" if causes else "",
-    )
-    return " ".join(word for word in words if word)
-
-
-def _word(kind: type[IntEnum], value: Any) -> str:
-    try:
-        return kind(value).name.lower().replace("_", " ")
-    except ValueError:
-        return str(value)
-
-
-def _short(value: Any) -> str:
-    text = value.hex() if isinstance(value, bytes) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _clean(text: str) -> str:
-    """What an app said moves no cursor."""
-    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)

@@ -21,7 +21,7 @@ import msgpack
 from edgeheal.core.effect import Effect
 from edgeheal.core.errors import JournalError
 from edgeheal.core.now import Now
-from edgeheal.core.signal import Signal, to_plain
+from edgeheal.core.signal import Signal, from_plain, to_plain
 from edgeheal.journal import frames
 from edgeheal.journal.records import deflate, inflate
 
@@ -49,11 +49,19 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One step: the moment, the signal as plain list, the effects it had then, packed for a bit-for-bit comparison."""
+    """One step: the moment, the signal and the effects it had then, as plain lists, for a bit-for-bit comparison."""
 
     now: Now
-    signal: list[Any]
+    plain: list[Any]
     effects: list[Any]
+
+    @property
+    def signal(self) -> Signal:
+        """The signal; ValueError when this version does not know it."""
+        try:
+            return from_plain(self.plain)
+        except (KeyError, TypeError, IndexError) as fault:
+            raise ValueError(f"signal {self.plain[:1]} is not known here: {fault}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from edgeheal.core.errors import JournalError
 from edgeheal.core.incident import Incident
 from edgeheal.core.kinds import CauseKind, IncidentState, Mode, Need, Severity, SymptomKind
 from edgeheal.core.now import Now
-from edgeheal.core.signal import AppExited, CatalogIs, PolicyIs, Usage, from_plain
+from edgeheal.core.signal import AppExited, CatalogIs, PolicyIs, Usage
 from edgeheal.journal import recording
 from edgeheal.journal.records import pack_state, unpack_state
 from edgeheal.lab.storage import CutDisk
@@ -89,7 +89,7 @@ def test_an_incident_is_kept_from_before_it_opened_until_it_closed(tmp_path) -> 
     (part,) = kept.parts
     assert steps_of(part) == list(range(1, 20))
     exit_ = part.entries[12]
-    assert from_plain(exit_.signal) == AppExited(app="gw", run=1, code=3)
+    assert exit_.signal == AppExited(app="gw", run=1, code=3)
     assert [e[0] for e in exit_.effects] == ["Report", "Recorded", "Act", "Wake"]
     assert exit_.effects == recording.plain_effects((Report(BASE), Recorded(1), Act(1, Verb.RESTART, "gw", "", 1), Wake(99)))
     assert exit_.now == Now("boot-1", 13_000, 5, 1_700_000_000, True)
@@ -153,7 +153,7 @@ def test_the_ring_survives_the_agents_death_with_every_step(tmp_path) -> None:
     survivor = again.recorder.survivor
     assert survivor.session == SESSION
     assert unpack_state(survivor.state)["steps"] + len(survivor.steps) == 300
-    assert from_plain(survivor.steps[-1].signal).run == 300
+    assert survivor.steps[-1].signal.run == 300
     assert again.steps == 300
 
 
@@ -170,7 +170,7 @@ def test_a_torn_ring_copy_is_used_up_to_its_first_damage_and_no_further(tmp_path
         survivor = other.survivor
         if survivor is not None:
             assert unpack_state(survivor.state) == {"steps": 0}
-            assert [from_plain(e.signal).run for e in survivor.steps] == list(range(1, len(survivor.steps) + 1))
+            assert [e.signal.run for e in survivor.steps] == list(range(1, len(survivor.steps) + 1))
 
 
 def test_another_boots_ring_is_not_taken_for_ours(tmp_path) -> None:
