@@ -81,7 +81,7 @@ def test_a_real_python_crash_is_understood(tmp_path):
 
 
 NODE = "function decode(f) {{{pad}\n  return f.payload.length;\n}}\nclass Reader {{\n  read() {{ return decode(undefined); }}\n}}\nnew Reader().read();\n"
-RUST = "fn decode(v: &[u8], i: usize) -> u8 {{{pad}\n    v[i]\n}}\nfn main() {{\n    let n = std::env::args().count();\n    println!(\"{{}}\", decode(&[1, 2], n + 4));\n}}\n"
+RUST = 'fn decode(v: &[u8], i: usize) -> u8 {{{pad}\n    v[i]\n}}\nfn main() {{\n    let n = std::env::args().count();\n    println!("{{}}", decode(&[1, 2], n + 4));\n}}\n'
 JAVA = "class Gw {{{pad}\n  static int decode(int[] a, int i) {{ return a[i]; }}\n  public static void main(String[] s) {{ Runnable r = () -> decode(new int[2], 7); r.run(); }}\n}}\n"
 REAL = {
     "node": ("app.js", NODE, [["node", "app.js"]], "TypeError", ("app.js:decode", "app.js:Reader.read", "app.js:<anonymous>")),

@@ -83,7 +83,7 @@ class Miner:
         self._most = groups_most
         self._alike = alike
         self._groups: OrderedDict[int, Group] = OrderedDict()
-        self._leaves: dict[tuple[int, str, str], list[Group]] = {}
+        self._leaves: dict[tuple[int, str], list[Group]] = {}
         self._seen: dict[str, int] = {}
         self._next = 1
         self.evicted = 0
@@ -98,7 +98,7 @@ class Miner:
         group = None if number is None else self._groups.get(number)
         new = False
         if group is None:
-            tokens = text.split() or [""]
+            tokens = text.split() or ["-"]
             group = self._find(tokens)
             if group is None:
                 group, new = self._make(tokens), True
@@ -117,33 +117,37 @@ class Miner:
         group = self._groups.get(number)
         return "" if group is None else group.template
 
-    def _key(self, tokens: list[str]) -> tuple[int, str, str]:
-        first = tokens[0]
-        return len(tokens), first if ANY not in first else ANY, ""
+    def _key(self, tokens: list[str]) -> tuple[int, str]:
+        return len(tokens), ANY if ANY in tokens[0] else tokens[0]
 
     def _find(self, tokens: list[str]) -> Group | None:
+        """The group with the largest share of equal constant tokens, when that is enough; a group is left at the first token too many."""
         best, best_score = None, -1.0
         for group in self._leaves.get(self._key(tokens), ()):
-            same = stars = 0
+            same = differ = 0
+            most = len(tokens) * (1 - self._alike)
             for mine, theirs in zip(group.tokens, tokens, strict=True):
                 if mine == theirs:
-                    if ANY in mine and not mine[0].isalpha():
-                        stars += 1
-                    else:
-                        same += 1
-                elif mine == ANY:
-                    stars += 1
-            constant = len(tokens) - stars
-            score = same / constant if constant else 1.0
-            if score >= self._alike and score > best_score:
-                best, best_score = group, score
+                    same += ANY not in mine or mine[0].isalpha()
+                elif mine != ANY:
+                    differ += 1
+                    if differ > most:
+                        break
+            else:
+                score = same / (same + differ) if same + differ else 1.0
+                if score >= self._alike and score > best_score:
+                    best, best_score = group, score
+                    if differ == 0:
+                        break
         return best
 
     def _make(self, tokens: list[str]) -> Group:
         if len(self._groups) >= self._most:
             _, old = self._groups.popitem(last=False)
-            leaf = self._leaves[self._key(old.tokens)]
-            leaf.remove(old)
+            key = self._key(old.tokens)
+            self._leaves[key].remove(old)
+            if not self._leaves[key]:
+                del self._leaves[key]
             self.evicted += 1
         group = Group(self._next, tokens)
         self._next += 1

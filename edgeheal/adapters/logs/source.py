@@ -3,37 +3,48 @@
 
 Duty: read each app's log through a descriptor that the guard passed, mine it, emit `LogSeen`; ask for truncation once all is
 read. It never writes to a log and never makes an app wait.
-Invariants: a turn reads at most `CHUNK` bytes of a log; a template met for the first time is told at once, however loud the others
+Invariants: a turn reads at most `CHUNK` bytes of a log (`CHUNK_MOST` while all of it is known) and mines at most `MINED_MOST` lines, and
+after it we rest for three times as long as it took; a template met for the first time is told at once, however loud the others
 are (`NEW_BURST`, then four a second, gravest first); what is folded or passed over is counted and said; text is masked
 and escaped before it leaves; an app's share of memory is bounded by its miner's.
 
-Reading goes by the clock, since a plain file has no readiness: `QUIET_NS` while nothing comes, faster while much does, at once
-when the app ends.
+A plain file has no readiness: a quiet log is watched by inotify (by the clock where that is refused), a busy one read by the clock,
+faster while much comes, and at once when the app ends.
 """
 
 import os
-import re
+import select
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from edgeheal.adapters.logs.level import INFO, WARNING, level_of
+from edgeheal.adapters.logs.level import CRITICAL, INFO, WARNING, level_of
 from edgeheal.adapters.logs.miner import Miner
 from edgeheal.adapters.logs.readers.shape import Crash
 from edgeheal.adapters.logs.traces import HINT, Traces
+from edgeheal.adapters.logs.watch import Watch
 from edgeheal.core.mask import Masker
 from edgeheal.core.now import NS
 from edgeheal.core.signal import AppExited, AppSeen, AppStarted, LogSeen, Signal
 from edgeheal.ports import Emit
 
 CHUNK = 131_072
+CHUNK_MOST = 1_048_576
+MINED_MOST = 256
+REST = 3
 LINE_MOST = 4_096
 TAIL = 48
-QUIET_NS = 5 * NS
+ASK_AGAIN_NS = 5 * NS
+QUIET_NS = NS  # where a quiet log cannot be watched
+WATCHED_NS = 60 * NS  # where it can: a lost wake-up does not leave us deaf
 BUSY_NS = NS // 2
 FLOOD_NS = NS // 10
+WOKEN_NS = NS // 20  # more comes than the first line
 AT_ONCE_NS = NS // 100
 FLUSH_NS = 10 * NS
 TRACE_IDLE_NS = NS // 4
+HALF_LINE_NS = 2 * NS
+CRASHES_MOST = 16
 NEW_BURST = 64
 NEW_EVERY_NS = NS // 4
 WAITING_MOST = 64
@@ -46,7 +57,7 @@ Give = Callable[[int], None]
 """Takes the descriptor of a log; -1 when there is none."""
 OpenLog = Callable[[str, Give], None]
 
-_DIGITS = re.compile(rb"\d+")
+_SHAPE = bytes.maketrans(b"123456789", b"000000000")  # lines that differ in digits alone are folded before they are looked at
 
 
 @dataclass(slots=True)
@@ -57,8 +68,11 @@ class _Log:
     fd: int = -1
     asked: bool = False
     offset: int = 0
+    chunk: int = CHUNK
     tail: bytes = b""
     rest: bytes = b""
+    put_back: bool = False
+    watch: int = -1
     due_ns: int = 0
     quiet_ns: int = 0  # since when nothing came; for the end of a trace
     flush_ns: int = 0
@@ -71,6 +85,7 @@ class _Log:
     levels: dict[int, tuple[int, str]] = field(default_factory=dict)
     counts: dict[int, int] = field(default_factory=dict)
     waiting: list[LogSeen] = field(default_factory=list)
+    crashes: dict[LogSeen, int] = field(default_factory=dict)
     passed_over: int = 0
     allowance: int = NEW_BURST
     refill_ns: int = 0
@@ -97,6 +112,7 @@ class Logs:
         self._masker = masker or Masker()
         self._cap_of = cap_of
         self._logs: dict[str, _Log] = {}
+        self._watch = Watch()
 
     def secrets(self, values: tuple[str, ...]) -> None:
         """Values that must not leave in any encoding, from now on."""
@@ -118,6 +134,7 @@ class Logs:
         """The app does not exist here any more."""
         log = self._logs.pop(app, None)
         if log is not None and log.fd >= 0:
+            self._watch.disarm(log.watch)
             os.close(log.fd)
 
     def guard_lost(self) -> None:
@@ -129,11 +146,16 @@ class Logs:
     # -- ports.Source
 
     def fds(self) -> dict[int, int]:
-        """A plain file is always ready: logs are read by the clock."""
-        return {}
+        """Where the kernel tells that a quiet log is written to."""
+        return {self._watch.fd: select.POLLIN} if self._watch.fd >= 0 else {}
 
     def ready(self, fd: int, events: int) -> None:
-        """Never called: there is no descriptor to wait for."""
+        """Quiet logs are quiet no more."""
+        fired = self._watch.fired()
+        for log in self._logs.values():
+            if log.watch in fired:
+                log.watch = -1
+                log.due_ns = min(log.due_ns, self._clock() + WOKEN_NS)
 
     def due(self) -> int:
         """The next look at any log."""
@@ -143,15 +165,16 @@ class Logs:
         """Look at the logs that are due, and at those that soon would be."""
         for log in tuple(self._logs.values()):
             if log.fd < 0:
-                log.due_ns = 0 if log.asked else now_ns + QUIET_NS
+                log.due_ns = 0 if log.asked else now_ns + ASK_AGAIN_NS
                 self._ask(log)
-            elif now_ns >= log.due_ns - FLOOD_NS:
+            elif now_ns >= log.due_ns - WOKEN_NS:
                 self._look(log, now_ns)
 
     def close(self) -> None:
         """Let go of the descriptors."""
         for app in tuple(self._logs):
             self.forget(app)
+        self._watch.close()
 
     # -- following
 
@@ -176,7 +199,7 @@ class Logs:
                     os.close(fd)
                 return
             log.asked = False
-            log.due_ns = self._clock() + (0 if fd >= 0 else QUIET_NS)
+            log.due_ns = self._clock() + (0 if fd >= 0 else ASK_AGAIN_NS)
             if fd >= 0:
                 log.fd = fd
                 size = os.fstat(fd).st_size
@@ -188,7 +211,7 @@ class Logs:
         read, left = self._read(log)
         if read:
             log.quiet_ns = now_ns
-        elif log.traces.busy and (log.ending or now_ns - log.quiet_ns >= TRACE_IDLE_NS):
+        elif log.traces.busy and (log.ending or now_ns - log.quiet_ns >= (HALF_LINE_NS if log.rest else TRACE_IDLE_NS)):
             self._line(log, log.rest)  # what has no newline yet belongs to the trace, or ends it
             log.rest = b""
             self._crashed(log, log.traces.flush())
@@ -196,15 +219,29 @@ class Logs:
         if now_ns >= log.flush_ns or (log.ending and not left):
             log.flush_ns = now_ns + FLUSH_NS
             self._flush(log)
+        spent_ns = self._clock() - now_ns
         if left or (log.ending and log.traces.busy):
-            log.due_ns = now_ns + AT_ONCE_NS
+            log.due_ns = now_ns + spent_ns + max(AT_ONCE_NS, REST * spent_ns)
         elif log.waiting:
             log.due_ns = now_ns + NEW_EVERY_NS
         elif log.traces.busy:
             log.due_ns = now_ns + TRACE_IDLE_NS
+        elif read:
+            log.due_ns = now_ns + (FLOOD_NS if read >= CHUNK // 2 else BUSY_NS)
         else:
             log.ending = False
-            log.due_ns = now_ns + (FLOOD_NS if read >= CHUNK // 2 else BUSY_NS if read else QUIET_NS)
+            log.due_ns = self._rest(log, now_ns)
+
+    def _rest(self, log: _Log, now_ns: int) -> int:
+        """When to look at a log that has gone quiet: at the next flush while there is something to tell, else when it wakes us."""
+        if log.fd < 0:
+            return now_ns + ASK_AGAIN_NS
+        if log.watch < 0:
+            log.watch = self._watch.arm(log.fd)
+            if os.fstat(log.fd).st_size != log.offset:
+                return now_ns + WOKEN_NS  # written to just before it was armed
+        quiet = now_ns + (QUIET_NS if log.watch < 0 else WATCHED_NS)
+        return min(quiet, log.flush_ns) if log.counts or log.passed_over or any(log.crashes.values()) else quiet
 
     def _read(self, log: _Log) -> tuple[int, bool]:
         """(bytes taken, whether there are more now)."""
@@ -212,42 +249,64 @@ class Logs:
             size = os.fstat(log.fd).st_size
             if size < log.offset or (log.tail and os.pread(log.fd, len(log.tail), log.offset - len(log.tail)) != log.tail):
                 log.offset, log.tail, log.rest, log.truncating = 0, b"", b"", False  # it was cut, and may have grown again
-            data = os.pread(log.fd, CHUNK, log.offset) if size > log.offset else b""
+            room = 0 if log.put_back else log.chunk  # what was put back goes first
+            data = os.pread(log.fd, room, log.offset) if room and size > log.offset else b""
         except OSError:
+            self._watch.disarm(log.watch)
             os.close(log.fd)
-            log.fd, log.tail = -1, b""
+            log.fd, log.watch, log.tail = -1, -1, b""
             return 0, False
         if data:
             log.offset += len(data)
             log.tail = (log.tail + data)[-TAIL:]
-            self._take(log, data)
-        left = size > log.offset
+        if data or log.put_back:
+            self._take(log, log.rest + data)
+        left = size > log.offset or log.put_back
         if not left and log.offset > self._cap_of(log.app) * 3 // 4 and not log.truncating:
             log.truncating = True
             self._truncate(log.app)
         return len(data), left
 
     def _take(self, log: _Log, data: bytes) -> None:
-        data = log.rest + data
         end = data.rfind(b"\n") + 1
         if end == 0 and len(data) >= LINE_MOST:
             end = len(data)  # a line without an end is taken in pieces
-        log.rest = data[end:]
+        log.rest, log.put_back = data[end:], False
         if end == 0:
             return
-        lines = data[: end - 1].split(b"\n")
-        shapes = _DIGITS.sub(b"0", data[: end - 1]).split(b"\n")
-        folds, counts, traces = log.folds, log.counts, log.traces
-        for line, shape in zip(lines, shapes, strict=True):
-            number = folds.get(shape)
-            if number is not None and not traces.busy:
-                counts[number] = counts.get(number, 0) + 1
-            elif line:
+        body = data[: end - 1] if data[end - 1 : end] == b"\n" else data[:end]
+        shapes = body.translate(_SHAPE).split(b"\n")
+        log.chunk = CHUNK
+        if not log.traces.busy:
+            counts = Counter(shapes)
+            if counts.keys() <= log.folds.keys():
+                for shape, count in counts.items():
+                    self._count(log, log.folds[shape], count)
+                log.chunk = CHUNK_MOST
+                return
+        self._mine(log, body, shapes)
+
+    def _mine(self, log: _Log, body: bytes, shapes: list[bytes]) -> None:
+        """Line by line; beyond the bound of a turn the rest is put back."""
+        mined = at = 0
+        for line, shape in zip(body.split(b"\n"), shapes, strict=True):
+            number = log.folds.get(shape)
+            if number is not None and not log.traces.busy:
+                self._count(log, number, 1)
+            else:
+                if mined >= MINED_MOST:
+                    log.rest, log.put_back = body[at:] + b"\n" + log.rest, True
+                    break
+                mined += 1
                 number = self._line(log, line)
                 if number and len(shape) <= FOLD_LINE_MOST:
-                    folds[shape] = number
-        if len(folds) >= FOLDS_MOST:
-            folds.clear()
+                    if len(log.folds) >= FOLDS_MOST:
+                        log.folds.clear()
+                    log.folds[shape] = number
+            at += len(line) + 1
+
+    def _count(self, log: _Log, number: int, count: int) -> None:
+        log.counts[number] = log.counts.get(number, 0) + count
 
     def _line(self, log: _Log, raw: bytes) -> int:
         """Take one line; the number of its group, 0 when it belongs to a trace (or might begin one) and must be looked at each time."""
@@ -267,7 +326,7 @@ class Logs:
             log.levels[group.number] = (level, said)
             self._new(log, LogSeen(log.app, self._masker.fit(group.template), 1, level, said))
         else:
-            log.counts[group.number] = log.counts.get(group.number, 0) + 1
+            self._count(log, group.number, 1)
         return 0 if HINT.search(line) else group.number
 
     # -- telling
@@ -298,7 +357,13 @@ class Logs:
             return
         error = self._masker.fit(crash.error, 80)
         frames = tuple(self._masker.fit(frame, 80) for frame in crash.frames)
-        self._emit(LogSeen(log.app, f"{crash.language} {error}", 1, 2, self._masker.fit(crash.message), frames, error))
+        seen = LogSeen(log.app, f"{crash.language} {error}", 1, CRITICAL, "", frames, error)
+        if seen in log.crashes:
+            log.crashes[seen] += 1  # told with its number at the next flush, which an exit brings on
+            return
+        if len(log.crashes) < CRASHES_MOST:
+            log.crashes[seen] = 0
+        self._emit(replace(seen, excerpt=self._masker.fit(crash.message)))
 
     def _flush(self, log: _Log) -> None:
         """How often the known ones came: from warnings up; what only informs is folded away."""
@@ -307,6 +372,10 @@ class Logs:
             level, said = log.levels.get(number, (INFO, ""))
             if level <= WARNING:
                 self._emit(LogSeen(log.app, self._masker.fit(log.miner.template(number) or said), count, level, said))
+        crashes, log.crashes = log.crashes, {}
+        for crash, count in crashes.items():
+            if count:
+                self._emit(replace(crash, count=count))
         if log.passed_over:
             self._emit(LogSeen(log.app, OTHERS, log.passed_over, WARNING))
             log.passed_over = 0

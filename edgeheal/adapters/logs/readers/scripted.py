@@ -36,9 +36,10 @@ class PythonTrace:
         """Frames and their source lines, then the raised line, then what is chained to it."""
         bare = line.strip()
         if "Traceback (most recent call last):" in line:
-            again = not self._error or self._chained
+            if self._error and not self._chained:
+                return False  # another one, of its own
             self._frames, self._error, self._chained = [], "", False
-            return again
+            return True
         if self._error:
             self._chained = self._chained or bare.startswith(_CHAIN)
             return not bare or bare.startswith(_CHAIN) or bare.startswith(("+-", "|"))
