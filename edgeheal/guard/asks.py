@@ -46,7 +46,7 @@ def helper(
     With boundary none it runs as ourselves.
     """
     if duty:
-        uid = gid = body.uid(duty)
+        uid, gid = body.uid(duty), group_of(body, duty)
     plain = body.boundary == "none" or uid < 0
 
     def wait(resume: "Resume") -> None:
@@ -61,6 +61,12 @@ def helper(
         )  # fmt: skip
 
     return wait
+
+
+def group_of(body: "Body", duty: str) -> int:
+    """The gid of a helper's user; the number of its uid where the config names none."""
+    uid = body.uid(duty)
+    return int((body.config.get("users") or {}).get(f"{duty}_gid", uid))
 
 
 def _said(frame: "Frame") -> str:

@@ -104,9 +104,10 @@ class BoxVerbs:
 
         def job() -> "Job":
             uid = -1 if self._parts.body.boundary == "none" else self._parts.body.uid("check")
+            gid = -1 if uid < 0 else asks.group_of(self._parts.body, "check")
             env = {"EDGEHEAL_VERB": "checks"}
-            told = yield asks.hook(self._checks, "required", env, uid=uid, gid=uid)
-            yield asks.hook(self._checks, "wanted", env, uid=uid, gid=uid, wanted=True)
+            told = yield asks.hook(self._checks, "required", env, uid=uid, gid=gid)
+            yield asks.hook(self._checks, "wanted", env, uid=uid, gid=gid, wanted=True)
             return told
 
         def ended(said: "Told | Refused") -> None:

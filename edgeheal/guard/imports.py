@@ -58,6 +58,7 @@ class Imports:
             self.live = ""
 
     def _run(self, fd: int, progress: "Callable[[dict[str, Any]], None]", only: bytes) -> "Job":
+        yield self._parts.until_proven
         told = yield asks.hook(self._parts.hooks, "pre-install", {"EDGEHEAL_VERB": "install"})
         if told.verdict != YES:
             raise Refused(reasons.NOT_NOW if told.reason == reasons.NOT_NOW else reasons.HOOK, f"{told.name} ended with {told.status}")
@@ -96,7 +97,7 @@ class Imports:
         """staging/ (the store's, where the importer may make folders) and store/ are there."""
         body = self._parts.body
         own = os.geteuid() == 0 and body.boundary != "none"
-        for path, mode, gid in ((body.layout.staging, 0o1770, body.uid("import")), (body.layout.store, 0o755, body.uid("store"))):
+        for path, mode, gid in ((body.layout.staging, 0o1770, asks.group_of(body, "import")), (body.layout.store, 0o755, asks.group_of(body, "store"))):
             os.makedirs(path, mode=0o755, exist_ok=True)
             fd = os.open(path, FOLDER)
             try:

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from edgeheal.guard.appstate import Deployment
     from edgeheal.guard.body import Body
     from edgeheal.guard.runs import App
-    from edgeheal.guard.steps import Job, Resume
+    from edgeheal.guard.steps import Job
 
     Record = dict[str, Any]
 
@@ -59,8 +59,7 @@ class Monitor(keeper.Keeper):
         """Nothing is read before `begin`. Verbs are registered at once."""
         self._body = body
         self._parts = parts = Parts(body)
-        self._proven = False
-        self._waiting: list[Resume] = []
+        self._begun = False
         parts.hooks = Hooks(body.loop, body.layout.hooks, body.layout.logs, self._hook_ran)
         parts.interlock = Interlock(parts)
         parts.data = AppData(parts)
@@ -81,6 +80,7 @@ class Monitor(keeper.Keeper):
         Verbs(parts, imports, Warrants(parts, imports)).register()
         for name in parts.ledger.damaged():
             parts.damaged(1, "", name)
+        self._begun = True
         self.on_config(body.config)
         then()
         run(self._prove(), lambda _: None)
@@ -113,7 +113,7 @@ class Monitor(keeper.Keeper):
             self._body.loop.after(TRUST_AGAIN_S, lambda: run(self._again(), lambda _: None))
         for app in [a for a in self._parts.apps.values() if a.rebuilding]:
             yield from self._rebuild(app)
-        self._settle()
+        self._parts.settle()
         for app in list(self._parts.apps.values()):
             self._parts.moves.collect_later(app)
 
@@ -130,13 +130,6 @@ class Monitor(keeper.Keeper):
         except Refused as refused:
             self._parts.damaged(4, app.name, refused.message)
 
-    def _settle(self) -> None:
-        """Those who waited for proof go on."""
-        self._proven = True
-        waiting, self._waiting = self._waiting, []
-        for resume in waiting:
-            resume(None)
-
     # -- the body's questions -----------------------------------------------------------------------------------------------------
 
     def apps(self) -> "list[str]":
@@ -144,8 +137,8 @@ class Monitor(keeper.Keeper):
         return sorted(self._parts.apps)
 
     def box_s(self) -> int:
-        """Box time, now."""
-        return self._parts.ledger.box.now_s()
+        """Box time, now; 0 before the books are open (a guard without any config)."""
+        return self._parts.ledger.box.now_s() if self._begun else 0
 
     def launch(self, app: str, by: int, then: "Callable[[launches.Launch | int], None]") -> None:
         """Admission and budget of a start; BY_UNKNOWN only asks what runs."""
@@ -185,8 +178,7 @@ class Monitor(keeper.Keeper):
 
     def _admit(self, app: AppKeep, by: int) -> "Job":
         """The one road into running."""
-        if not self._proven or app.rebuilding:
-            yield self._until_proven
+        yield self._parts.until_proven
         once, app.once = app.once, False
         state = app.state
         if by not in PERSONS and not once:
@@ -209,12 +201,6 @@ class Monitor(keeper.Keeper):
         if state.held[0] and by in PERSONS:
             app.deployments.note(held=(0, 0))
         return self._launch(app, one, verdict.record)
-
-    def _until_proven(self, resume: "Resume") -> None:
-        if self._proven:
-            resume(None)
-        else:
-            self._waiting.append(resume)
 
     def seen(self, app: str) -> keeper.Seen:
         """The running deployment as of now."""
@@ -310,7 +296,7 @@ class Monitor(keeper.Keeper):
         for name, word in words.items():
             if name not in parts.apps:
                 parts.apps[name] = self._load(name)
-                if parts.apps[name].rebuilding and self._proven:
+                if parts.apps[name].rebuilding and parts.proven:
                     run(self._rebuild(parts.apps[name]), lambda _: None)
             parts.apps[name].word = word
         parts.ledger.budgets.take_limits(config.get("budgets") or {})
@@ -321,7 +307,8 @@ class Monitor(keeper.Keeper):
 
     def close(self) -> None:
         """Write what waits."""
-        self._parts.ledger.keep()
+        if self._begun:
+            self._parts.ledger.keep()
 
     def _hook_ran(self, point: str, told: Told) -> None:
         self._body.doors.tell(f.pack_event(f.EV_HOOK, code=told.verdict, a=told.status & 0xFFFFFFFF, b=told.reason, say=point.encode()))

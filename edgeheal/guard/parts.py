@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgeheal.guard.ledger import Ledger
     from edgeheal.guard.moves import Moves
     from edgeheal.guard.rejudge import Rejudge
+    from edgeheal.guard.steps import Resume
     from edgeheal.guard.sweep import Sweep
     from edgeheal.guard.trial import Trials
     from edgeheal.guard.trustkeep import TrustKeep
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Parts:
     """What each part of the monitor may reach."""
 
-    __slots__ = ("admission", "apps", "body", "data", "hooks", "interlock", "ledger", "moves", "rejudge", "sweep", "trials", "trust")
+    __slots__ = ("_waiting", "admission", "apps", "body", "data", "hooks", "interlock", "ledger", "moves", "proven", "rejudge", "sweep", "trials", "trust")
 
     admission: "Admission"
     data: "AppData"
@@ -44,6 +45,22 @@ class Parts:
         """The parts are set by `monitor` before anything runs."""
         self.body = body
         self.apps: dict[str, AppKeep] = {}
+        self.proven = False
+        self._waiting: list[Resume] = []
+
+    def until_proven(self, resume: "Resume") -> None:
+        """A wait: the device's trust was looked at, and damaged records are rebuilt as far as they can be."""
+        if self.proven:
+            resume(None)
+        else:
+            self._waiting.append(resume)
+
+    def settle(self) -> None:
+        """Those who waited for proof go on."""
+        self.proven = True
+        waiting, self._waiting = self._waiting, []
+        for resume in waiting:
+            resume(None)
 
     def soak_s(self, app: "AppKeep", record: "dict[str, object]") -> int:
         """The longer of the manifest's soak and the device's."""

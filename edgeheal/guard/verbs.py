@@ -329,7 +329,12 @@ class Verbs:
             os.close(fd)
         if len(chain) > MOST_TRUST:
             return reasons.TOO_LARGE
-        run(self._parts.rejudge.extend(chain), lambda said: request.answer(said.reason) if isinstance(said, Refused) else request.answer(a=int(said)))
+
+        def job() -> "Job":
+            yield self._parts.until_proven
+            return (yield from self._parts.rejudge.extend(chain))
+
+        run(job(), lambda said: request.answer(said.reason) if isinstance(said, Refused) else request.answer(a=int(said)))
         return None
 
 

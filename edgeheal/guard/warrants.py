@@ -73,6 +73,7 @@ class Warrants:
         """(reason, verdict); Refused when it cannot even be read."""
         try:
             _check(fd)
+            yield self._parts.until_proven
             done = yield asks.helper(self._parts.body, asks.VERIFIER, self._ask(request), fd=fd, duty="verify")
         finally:
             if fd >= 0:
