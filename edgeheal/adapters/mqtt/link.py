@@ -104,6 +104,7 @@ class MqttLink:
         self._controller = PresenceState.OFFLINE
         self._controller_session = b""
         self._subscribing: dict[int, str] = {}
+        self._granted_ns = 0
         self._subscribed = 0
         self._bad_count = 0
         self._twins: set[bytes] = set()
@@ -141,8 +142,7 @@ class MqttLink:
         if not self._up:
             return self._answer_ns
         ends = [self._answer_ns or self._ping_ns(connection), self._health_ns]
-        if self._useful_ns:
-            ends.append(self._useful_ns)
+        ends += [at for at in (self._useful_ns, self._granted_ns if self._subscribing else 0, self._sender.stalled_ns()) if at]
         if self._may_send():
             records = self._sender.due(1)
             if records:
@@ -165,6 +165,12 @@ class MqttLink:
             self._lost("no answer from the broker" if self._up else "no CONNACK", by_peer=False, try_other=not self._up)
             return
         if not self._up:
+            return
+        if self._subscribing and now_ns >= self._granted_ns:
+            self._lost("the broker did not answer our subscriptions", by_peer=False)
+            return
+        if 0 < self._sender.stalled_ns() <= now_ns:
+            self._lost("the broker stopped acknowledging", by_peer=False)
             return
         if not self._pinged and now_ns >= self._ping_ns(connection):
             self._ping(self._settings.keep_alive_s / 2)
@@ -288,6 +294,7 @@ class MqttLink:
         self._sender.most_bytes = min(BODY_MOST, limits.get("MaximumPacketSize", BODY_MOST + 256) - 256)
         self._controller, self._controller_session = PresenceState.OFFLINE, b""
         self._subscribed = 0
+        self._granted_ns = now + round(min(CONNACK_S, self._settings.keep_alive_s / 2) * NS)
         for topic in (*(self._topic(k) for k in (topics.DOWN_STORED, topics.DOWN_COMMAND, topics.DOWN_POLICY)), self._presence()):
             self._subscribing[connection.subscribe(topic)] = topic
         self._subscribing[connection.subscribe(self._topic(topics.UP_STATE))] = ""  # to see a twin; an ACL may forbid it

@@ -23,6 +23,7 @@ AWAY_MOST = 1_000
 AGAIN_NS = 30 * NS
 AGAIN_MOST_NS = 600 * NS
 LOOK_NS = NS
+ANSWER_NS = 60 * NS
 BODY_MOST = 120_000  # many brokers stop at 128 kB
 
 # v5 reasons of a PUBACK that will not change by trying again -> core.reasons
@@ -66,6 +67,12 @@ class Sender:
             return self._look_ns
         oldest = next((a for a in self._away.values() if not a.mid), None)
         return oldest.sent_ns + self._again_ns if oldest is not None and not self._by_broker else 0
+
+    def stalled_ns(self) -> int:
+        """When the oldest record that the broker has not acknowledged has waited too long; 0 = none is on its way."""
+        key = next(iter(self._mids.values()), None)
+        away = self._away.get(key) if key is not None else None
+        return away.sent_ns + ANSWER_NS if away is not None else 0
 
     def pump(self, now_ns: int) -> None:
         """Send what may go."""
