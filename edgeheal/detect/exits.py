@@ -18,7 +18,9 @@ from edgeheal.detect.around import Around
 
 ENDS_MOST = 64
 OOM_NS = 5 * NS
-HELD = frozenset({reasons.HELD, reasons.REVOKED, reasons.BELOW_FLOOR, reasons.BLOCKED, reasons.BAD_SIGNATURE, reasons.UNDER_THRESHOLD, reasons.NO_SUCH_IMAGE, reasons.ROT})
+HELD = frozenset(
+    {reasons.HELD, reasons.REVOKED, reasons.BELOW_FLOOR, reasons.BLOCKED, reasons.BAD_SIGNATURE, reasons.UNDER_THRESHOLD, reasons.NO_SUCH_IMAGE, reasons.ROT}
+)
 
 
 @dataclass(slots=True)

@@ -140,12 +140,7 @@ def app_due(mem: AppSenses, around: Around) -> int:
 
 def app_tick(mem: AppSenses, app: str, around: Around) -> Found:
     """What became a symptom by time alone."""
-    return (
-        exits.tick(mem.ends, app, around)
-        + hang.tick(mem.beat, app, around)
-        + sensors.tick(mem.sensed, app, around)
-        + foreign.tick(mem.hands, app, around)
-    )
+    return exits.tick(mem.ends, app, around) + hang.tick(mem.beat, app, around) + sensors.tick(mem.sensed, app, around) + foreign.tick(mem.hands, app, around)
 
 
 def stopped(mem: AppSenses, app: str) -> None:

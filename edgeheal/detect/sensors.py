@@ -119,7 +119,11 @@ def _jump(sensor: Sensor, spec: MetricSpec, signal: Reading, around: Around) -> 
         if sensor.far < AGREE:
             return found
         kind = SymptomKind.SENSOR_SCALE if power else SymptomKind.SENSOR_JUMP
-        fact = Evidence(EvidenceCode.POWER_OF_TEN, power, 0, spec.unit) if power else Evidence(EvidenceCode.SENSOR_VALUE, round(value, 4), round(level, 4), spec.unit)
+        fact = (
+            Evidence(EvidenceCode.POWER_OF_TEN, power, 0, spec.unit)
+            if power
+            else Evidence(EvidenceCode.SENSOR_VALUE, round(value, 4), round(level, 4), spec.unit)
+        )
         sensor.far, sensor.before = 0, level
         sensor.ring = [value]
         if not sensor.jumped:
@@ -145,7 +149,7 @@ def _settled(ring: list[float]) -> bool:
 
 
 def _power(level: float, value: float) -> int:
-    """n when value is about level x 10^n, n not 0; else 0."""
+    """N when value is about level x 10^n, n not 0; else 0."""
     if level <= 0 or value <= 0:
         return 0
     exact = log10(value / level)

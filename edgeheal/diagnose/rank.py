@@ -34,7 +34,16 @@ PRIORS: dict[SymptomKind, Mapping[CauseKind, float]] = {
     S.HANG: {C.APP_HANG: 65.0, C.APP_IMAGE: 4.0, C.HOST_LOAD: 4.0, C.APP_BUSY: 6.0, C.DEVICE_IO: 2.0, C.DEPENDENCY: 2.0, C.UNKNOWN: 6.0},
     S.START_FAILED: {C.APP_IMAGE: 25.0, C.APP_CONFIG: 15.0, C.APP_CRASH: 15.0, C.DEVICE_CONFIG: 10.0, C.UNKNOWN: 15.0},
     S.START_SLOW: {C.APP_HANG: 25.0, C.HOST_LOAD: 10.0, C.DEPENDENCY: 10.0, C.APP_IMAGE: 15.0, C.APP_CONFIG: 8.0, C.UNKNOWN: 15.0},
-    S.PROBE_FAILED: {C.APP_HANG: 35.0, C.APP_CRASH: 10.0, C.APP_BUSY: 8.0, C.APP_IMAGE: 8.0, C.APP_CONFIG: 6.0, C.PROBE: 8.0, C.DEPENDENCY: 6.0, C.UNKNOWN: 10.0},
+    S.PROBE_FAILED: {
+        C.APP_HANG: 35.0,
+        C.APP_CRASH: 10.0,
+        C.APP_BUSY: 8.0,
+        C.APP_IMAGE: 8.0,
+        C.APP_CONFIG: 6.0,
+        C.PROBE: 8.0,
+        C.DEPENDENCY: 6.0,
+        C.UNKNOWN: 10.0,
+    },
     S.MEMORY_GROWTH: _GROWTH,
     S.MEMORY_LIMIT: _GROWTH,
     S.FD_GROWTH: {C.APP_DESCRIPTORS: 75.0, C.APP_IMAGE: 6.0, C.DEPENDENCY: 2.0, C.UNKNOWN: 6.0},
@@ -112,7 +121,12 @@ def rank(scene: Scene) -> tuple[Cause, ...]:
     total = sum(weights.values()) or 1.0
     named = sorted(((w / total, k) for k, w in weights.items() if k is not C.UNKNOWN), key=lambda item: (-item[0], item[1]))
     return tuple(
-        Cause(kind, round(p, 4), subjects.get(kind, scene.symptom.subject if kind in (C.SENSOR, C.BUS, C.PROBE) else ""), tuple(evidence.get(kind, ())[:EVIDENCE_MOST]))
+        Cause(
+            kind,
+            round(p, 4),
+            subjects.get(kind, scene.symptom.subject if kind in (C.SENSOR, C.BUS, C.PROBE) else ""),
+            tuple(evidence.get(kind, ())[:EVIDENCE_MOST]),
+        )
         for p, kind in named[:CAUSES_MOST]
         if p >= LEAST
     )

@@ -6,8 +6,6 @@ Invariants: nothing is done while an act is out, a wait runs, or remedies are pa
 signal ends is never started twice; "given up" is a slow retry for ever, with somebody told.
 """
 
-from dataclasses import replace
-
 from edgeheal.core import reasons
 from edgeheal.core.app_table import AppEvent
 from edgeheal.core.effect import GRAVE, Verb
@@ -16,6 +14,7 @@ from edgeheal.core.incident_table import IncidentEvent
 from edgeheal.core.kinds import CauseKind, EvidenceCode, IncidentState, Mode, Outcome, RemedyKind, SymptomKind
 from edgeheal.core.now import NS
 from edgeheal.core.policy import Budget
+from edgeheal.core.values import replace
 from edgeheal.diagnose.topology import needed_by
 from edgeheal.engine import outcome
 from edgeheal.engine.notice import LIFE, diagnosed
@@ -64,7 +63,8 @@ def care(turn: Turn, number: int) -> None:
     if state in (IncidentState.ESCALATED, IncidentState.AWAITING_APPROVAL):
         _retry(turn, case, app)
         return
-    case = diagnosed(turn, case)
+    if number not in turn.fresh:
+        case = diagnosed(turn, case)
     if _planned_later(turn, case):
         return
     if case.remedy is R.HOLD and holding(case.incident.causes):
@@ -376,7 +376,6 @@ def group_ready(turn: Turn, app: str) -> None:
             turn.decided("dependent", turn.cases.get(group.case), first.name)
             left.append(Group(group.case, first.name, tuple(then[1:])))
     turn.groups = tuple(left)
-
 
 
 def approved(turn: Turn, case: Case, remedy: RemedyKind) -> None:

@@ -6,14 +6,13 @@ Invariants: a clock step stretches nothing (monotonic and box time only); after 
 an approval expires into a call for a human, never into acting.
 """
 
-from dataclasses import replace
-
 from edgeheal.core import reasons
 from edgeheal.core.app_table import AppEvent
 from edgeheal.core.effect import Verb
 from edgeheal.core.kinds import IncidentState, SymptomKind
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
+from edgeheal.core.values import replace
 from edgeheal.detect import link, probes
 from edgeheal.detect.growth import suspected
 from edgeheal.detect.senses import app_due, app_tick
@@ -149,13 +148,15 @@ def _orphans(turn: Turn) -> None:
         turn.settle(number)
 
 
-def follow(turn: Turn) -> None:
-    """Closer looks while a growth is suspected or a case is open about what an app uses."""
-    for name, memory in turn.state.senses.apps.items():
-        wanted = name in turn.apps and (suspected(memory.grown) or any(c.has(SymptomKind.MEMORY_LIMIT) or c.has(SymptomKind.MEMORY_GROWTH) for c in turn.cases_of(name)))
-        if wanted is not memory.followed:
-            memory.followed = wanted
-            turn.act(Verb.FOLLOW, name, "on" if wanted else "off", answered=False)
+def follow(turn: Turn, app: str) -> None:
+    """Closer looks at an app while a growth of it is suspected, or a case is open about what it uses."""
+    memory = turn.state.senses.apps.get(app)
+    if memory is None or app not in turn.apps:
+        return
+    wanted = suspected(memory.grown) or any(c.has(SymptomKind.MEMORY_LIMIT) or c.has(SymptomKind.MEMORY_GROWTH) for c in turn.cases_of(app))
+    if wanted is not memory.followed:
+        memory.followed = wanted
+        turn.act(Verb.FOLLOW, app, "on" if wanted else "off", answered=False)
 
 
 def next_wake(turn: Turn) -> int:
@@ -176,4 +177,3 @@ def next_wake(turn: Turn) -> int:
         dues.append(turn.ns + (turn.paused_until_s - turn.now.box_s) * NS)
     dues += (p.due_ns for p in turn.acts.values())
     return min((d for d in dues if d), default=0)
-

@@ -5,8 +5,6 @@ Duty: keep `App` true. Invariants: an event of an older run than the present one
 (`AppSeen`), never guessed; an end that was ordered while the app is wanted owes a start.
 """
 
-from dataclasses import replace
-
 from edgeheal.core import reasons
 from edgeheal.core import signal as sig
 from edgeheal.core.app_table import AppEvent
@@ -14,6 +12,7 @@ from edgeheal.core.incident import Evidence
 from edgeheal.core.kinds import By, ChangeKind, Channel, EvidenceCode, Phase, SymptomKind
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
+from edgeheal.core.values import replace
 from edgeheal.detect.foreign import STOPS
 from edgeheal.engine.turn import Turn
 from edgeheal.recover.app import App, Deployed, changed

@@ -6,8 +6,6 @@ Invariants: an app has at most one case about its life; a sensor one of its own;
 under a remedy fails that remedy. The end of a condition is an event.
 """
 
-from dataclasses import replace
-
 from edgeheal.core.deployment import BAD, GOOD, TRIAL
 from edgeheal.core.incident import Evidence, Incident
 from edgeheal.core.incident_table import IncidentEvent
@@ -25,6 +23,7 @@ from edgeheal.core.kinds import (
 )
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
+from edgeheal.core.values import replace
 from edgeheal.diagnose.fingerprint import fingerprint
 from edgeheal.diagnose.rank import rank
 from edgeheal.engine import look, outcome
@@ -80,7 +79,9 @@ def _home(turn: Turn, symptom: Symptom) -> Case | None:
         elif symptom.kind in LIFE:
             if incident.symptom in LIFE:
                 return case
-        elif (symptom.kind in SENSOR and incident.symptom in SENSOR and _same_sensor(turn, case, symptom)) or (incident.symptom is symptom.kind and incident.subject == symptom.subject):
+        elif (symptom.kind in SENSOR and incident.symptom in SENSOR and _same_sensor(turn, case, symptom)) or (
+            incident.symptom is symptom.kind and incident.subject == symptom.subject
+        ):
             return case
     return None
 
@@ -150,6 +151,7 @@ def _passes(symptom: Symptom) -> bool:
 
 def diagnosed(turn: Turn, case: Case) -> Case:
     """The case with its causes ranked as of now. A new first cause is told."""
+    turn.fresh.add(case.number)
     causes = rank(look.of_case(turn, case))
     incident = case.incident
     before = incident.causes[0].kind if incident.causes else None
@@ -177,6 +179,7 @@ def _add(turn: Turn, case: Case, symptom: Symptom) -> None:
         raised = True
     case = replace(case, incident=replace(incident, symptom=best.kind, evidence=evidence))
     turn.keep(case, tell=raised)
+    turn.fresh.discard(case.number)
     if raised:
         turn.decided("also", case, case.app, int(symptom.kind), symptom.subject)
     outcome.again(turn, case, symptom)
@@ -277,4 +280,3 @@ def frames_came(turn: Turn, app: str, frames: tuple[str, ...]) -> None:
             turn.state.learned.came(printed, turn.now.box_s)
             turn.keep(replace(case, frames=frames, incident=replace(case.incident, fingerprint=printed)), tell=True)
             turn.decided("fingerprint", case, app, printed)
-

@@ -5,13 +5,12 @@ Duty: take them into the state. Invariants: an order is never a failure; an appr
 ends the question, not the care.
 """
 
-from dataclasses import replace
-
 from edgeheal.core.app_table import AppEvent
 from edgeheal.core.ids import normalise, short_id
 from edgeheal.core.incident_table import IncidentEvent
 from edgeheal.core.kinds import ActionCode, By, ChangeKind, IncidentState
 from edgeheal.core.signal import Ordered
+from edgeheal.core.values import replace
 from edgeheal.detect import senses as senses_
 from edgeheal.engine import care, outcome
 from edgeheal.engine.turn import Turn

@@ -6,8 +6,6 @@ Invariants: done is what was seen (a new run, a fact read back), never that an o
 remedy; a failed remedy moves up, never down; what made it worse is withdrawn.
 """
 
-from dataclasses import replace
-
 from edgeheal.core import reasons
 from edgeheal.core.app_table import AppEvent
 from edgeheal.core.effect import Verb
@@ -16,6 +14,7 @@ from edgeheal.core.incident_table import IncidentEvent
 from edgeheal.core.kinds import CauseClass, EvidenceCode, ImageStatus, IncidentState, Outcome, RemedyKind, SymptomKind
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
+from edgeheal.core.values import replace
 from edgeheal.engine.turn import Turn
 from edgeheal.recover.case import Case, ended, moved, tried
 
@@ -287,7 +286,9 @@ def trial_failed(turn: Turn, app: str, image: str, back_to: str) -> None:
             case = ended(case, Outcome.FAILED, turn.ns)
         if case.remedy is not R.ROLLBACK:
             case = tried(case, Tried(R.ROLLBACK, Outcome.RUNNING, 0.0, turn.ns, 0, back_to))
-        incident = replace(case.incident, image=image, image_version=_version(turn, app, image) or case.incident.image_version, image_status=ImageStatus.BLOCKED)
+        incident = replace(
+            case.incident, image=image, image_version=_version(turn, app, image) or case.incident.image_version, image_status=ImageStatus.BLOCKED
+        )
         case = replace(case, incident=incident, remedy=R.ROLLBACK, act=0, act_due_ns=0, armed=None, began_ns=turn.ns, verify_ns=0, wait_ns=0, rolled_back=True)
         if not back_to:
             case = ended(case, Outcome.REFUSED, turn.ns, reasons.LAST_GOOD)

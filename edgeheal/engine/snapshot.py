@@ -26,7 +26,9 @@ def from_plain(plain: Any) -> State:
     if not isinstance(plain, dict) or "schema" not in plain:
         raise JournalError("not a snapshot of the engine", place="snapshot")
     if plain["schema"] != SCHEMA:
-        raise JournalError(f"snapshot has schema {plain['schema']!r}, this version reads {SCHEMA}", place="snapshot", hint="read it with the version that wrote it")
+        raise JournalError(
+            f"snapshot has schema {plain['schema']!r}, this version reads {SCHEMA}", place="snapshot", hint="read it with the version that wrote it"
+        )
     try:
         state: State = _from(State, plain["state"])
     except (TypeError, ValueError, KeyError, AttributeError) as fault:

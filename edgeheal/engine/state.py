@@ -6,7 +6,7 @@ Invariants: what decides (policy, catalog, apps, cases, acts, ledger) is immutab
 memory, updated in place by `step`, so that a state is spent once it was stepped. Times in `_ns` belong to `boot`, in `_s` to the box.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgeheal.core.app import AppSpec
@@ -15,6 +15,7 @@ from edgeheal.core.incident import Incident
 from edgeheal.core.now import Now
 from edgeheal.core.plain import from_plain, to_plain
 from edgeheal.core.policy import Policy
+from edgeheal.core.values import replace
 from edgeheal.detect.senses import Senses
 from edgeheal.diagnose.learned import Learned
 from edgeheal.recover.app import App

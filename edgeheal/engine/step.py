@@ -10,7 +10,6 @@ into the facts, detectors turn it into symptoms, symptoms into cases, what is du
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from edgeheal.core import signal as sig
@@ -23,8 +22,9 @@ from edgeheal.core.kinds import By, CauseKind, Channel, EvidenceCode, RemedyKind
 from edgeheal.core.now import Now
 from edgeheal.core.policy import Policy
 from edgeheal.core.symptom import Symptom
-from edgeheal.detect import senses as detectors
+from edgeheal.core.values import replace
 from edgeheal.detect import foreign
+from edgeheal.detect import senses as detectors
 from edgeheal.engine import care, deadlines, facts, orders, outcome
 from edgeheal.engine.notice import frames_came, notice, release
 from edgeheal.engine.sound import is_sound, tag_of
@@ -57,7 +57,8 @@ def step(state: State, signal: object, now: Now) -> tuple[State, tuple[Effect, .
     for number in list(turn.cases):
         if number in turn.cases:
             care.care(turn, number)
-    deadlines.follow(turn)
+    if isinstance(signal, sig.Usage):
+        deadlines.follow(turn, signal.app)
     wake_ns = deadlines.next_wake(turn)
     return turn.finish(max(wake_ns, turn.ns + 1_000_000) if wake_ns else 0)
 

@@ -6,7 +6,6 @@ Invariants: the state it was made from is not changed (its numeric memory except
 told at most once a turn, with a higher revision each time.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from edgeheal.core.app import AppSpec
@@ -15,6 +14,7 @@ from edgeheal.core.effect import Act, Decided, Effect, Recorded, Report, Verb, W
 from edgeheal.core.incident import Incident
 from edgeheal.core.kinds import IncidentState
 from edgeheal.core.now import NS, Now
+from edgeheal.core.values import replace
 from edgeheal.detect.around import Around
 from edgeheal.detect.host import pressed
 from edgeheal.engine import severity
@@ -32,7 +32,7 @@ _SLACK_NS = 30 * NS
 class Turn:
     """The state as it is being changed. Maps are copied when first written."""
 
-    __slots__ = ("_acts", "_last", "_told", "_words", "acts", "apps", "cases", "catalog", "closed", "groups", "ledger", "next_act", "next_incident",
+    __slots__ = ("_acts", "_last", "_told", "_words", "acts", "apps", "cases", "catalog", "closed", "fresh", "groups", "ledger", "next_act", "next_incident",
                  "now", "ns", "paused_until_s", "policy", "seed", "state", "still_ns")  # fmt: skip
 
     def __init__(self, state: State, now: Now) -> None:
@@ -53,6 +53,7 @@ class Turn:
         self.paused_until_s = state.paused_until_s
         self.still_ns = state.still_ns
         self.closed = state.closed
+        self.fresh: set[int] = set()  # cases whose causes were ranked this turn
         self._acts: list[Effect] = []
         self._words: list[Effect] = []
         self._told: dict[int, bool] = {}

@@ -5,12 +5,13 @@ Duty: the value and its moves. It decides no remedy.
 Invariants: frozen; what is wanted is stored with who wanted it, never inferred from what is seen; a cell that refuses changes nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgeheal.core.app_table import AppEvent, decide
 from edgeheal.core.deployment import GOOD, TRIAL
 from edgeheal.core.kinds import AppState, By, ChangeKind
 from edgeheal.core.table import Verdict
+from edgeheal.core.values import replace
 
 
 @dataclass(frozen=True, slots=True)

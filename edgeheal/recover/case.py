@@ -5,13 +5,14 @@ Duty: the value and its moves through the incident table. It decides nothing.
 Invariants: frozen; a cell that refuses changes nothing; `floor` (the mildest rung still open) only rises.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgeheal.core.incident import Incident, Tried
 from edgeheal.core.incident_table import IncidentEvent, decide
 from edgeheal.core.kinds import CauseClass, Channel, IncidentState, Outcome, RemedyKind, SymptomKind
 from edgeheal.core.symptom import Symptom
 from edgeheal.core.table import Verdict
+from edgeheal.core.values import replace
 
 TRIED_MOST = 16
 
