@@ -20,7 +20,7 @@ STALL_MEMORY = "stall_memory_permille"
 LOAD = "load_permille"  # 1-minute load per CPU, 1000 = just busy
 HOST_FDS = "host_fds_permille"  # used of fs.file-max
 HOST_PIDS = "host_pids_permille"  # used of the lower of pid_max and threads-max
-TEMPERATURE = "temperature_c"  # :zone   limit = the zone's lowest passive or hot trip, 0 = none
+TEMPERATURE = "temperature_c"  # :zone   limit = the zone's lowest hot or critical trip, 0 = none
 THROTTLED = "throttled"  # 1 = the processor is slowed down now
 UNDERVOLTAGE = "undervoltage"  # 1 = the supply is too low now
 FLASH_WEAR = "flash_wear_permille"  # :device   life used, upper end of what the device says

@@ -409,6 +409,22 @@ def test_probe_again_now_and_a_changed_catalog_begins_anew():
     assert bench.probes.due() == 0
 
 
+def test_a_run_that_began_before_the_catalog_named_its_app_is_probed_once_it_does():
+    bench = Bench()
+    bench.probes.heed(AppStarted(app="a", run=1))
+    bench.probes.heed(AppReady(app="a", run=1))
+    bench.to(5_000)
+    assert bench.asked == []
+    bench.probes.catalog([spec(EXEC, start_ms=60_000)])
+    bench.to(6_100)
+    assert len(bench.asked) == 1
+    gone = Bench()
+    gone.probes.heed(AppStarted(app="a", run=1))
+    gone.probes.heed(AppExited(app="a", run=1))
+    gone.probes.catalog([spec(EXEC)])
+    assert gone.probes.due() == 0
+
+
 def test_a_real_peer_is_probed_by_the_loop_until_it_dies(peers):
     peer = peers(says(OK))
     out = []

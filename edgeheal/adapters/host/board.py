@@ -83,10 +83,10 @@ class Board:
         return zones
 
     def _trip(self, path: str) -> float:
-        """Where the kernel itself begins to act: the lowest passive or hot trip, degrees; 0 = none."""
+        """Where the kernel takes it for dangerous: the lowest hot or critical trip, degrees; 0 = none. (Passive ones only slow down.)"""
         trips = []
         for number in range(12):
-            if _word(f"{path}/trip_point_{number}_type") in ("passive", "hot", "critical"):
+            if _word(f"{path}/trip_point_{number}_type") in ("hot", "critical"):
                 milli = _integer(f"{path}/trip_point_{number}_temp")
                 if milli is not None and milli > 0:
                     trips.append(milli / 1000)

@@ -27,6 +27,7 @@ MS = 1_000_000
 QUICK_MS = 250
 QUICK_ASKED_MS = 1_000
 SPREAD_MOST_MS = 10_000
+UNKNOWN_MOST = 64
 ASKED_GRACE_MS = 10_000  # the guard ends a probe at its deadline and its tree after that; beyond this its answer is lost
 PHASE_STOPPED, PHASE_STARTING, PHASE_RUNNING = 0, 1, 2  # wire.guard_frames' numbers, as AppSeen carries them
 
@@ -75,6 +76,7 @@ class Probes:
         self._clock = clock
         self._specs: dict[str, AppSpec] = {}
         self._runs: dict[str, _Run] = {}
+        self._unknown: dict[str, tuple[int, bool]] = {}  # runs of apps that the catalog does not name yet: (run, ready)
         self._by_fd: dict[int, tuple[_Run, _Row]] = {}
         self._questions = 0
 
@@ -91,6 +93,9 @@ class Probes:
                 self._end(app)
                 self._runs[app] = self._begin(new, run.run, ready=run.ready)
         self._specs = specs
+        for app in self._unknown.keys() & specs.keys():
+            number, ready = self._unknown.pop(app)
+            self._start(app, number, ready=ready)
 
     def heed(self, signal: Signal) -> None:
         """Runs begin, get ready and end as the guard says."""
@@ -172,6 +177,8 @@ class Probes:
         spec = self._specs.get(app)
         if spec is not None:
             self._runs[app] = self._begin(spec, run, ready=ready)
+        elif len(self._unknown) < UNKNOWN_MOST:
+            self._unknown[app] = (run, ready)
 
     def _begin(self, spec: AppSpec, number: int, *, ready: bool) -> _Run:
         now = self._clock()
@@ -188,7 +195,11 @@ class Probes:
 
     def _is_ready(self, app: str) -> None:
         run = self._runs.get(app)
-        if run is None or run.ready:
+        if run is None:
+            if app in self._unknown:
+                self._unknown[app] = (self._unknown[app][0], True)
+            return
+        if run.ready:
             return
         run.ready = True
         now = self._clock()
@@ -197,6 +208,7 @@ class Probes:
                 row.due_ns = now + self._spread_ms(run, row) * MS
 
     def _end(self, app: str) -> None:
+        self._unknown.pop(app, None)
         run = self._runs.pop(app, None)
         if run is not None:
             for row in run.rows:
