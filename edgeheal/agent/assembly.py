@@ -80,9 +80,7 @@ class Agent:
         self._remember(seed)
         self.guard = GuardClient(layout.guard_agent_socket, hear, heartbeat_s=max(1.0, config.guard.stuck_s / 3), durable=self._kept)
         self._sense(config, hear)
-        self.executor = Executor(
-            self.guard, self.journal, self.clock.now, hear, {Verb.PROBE: lambda act: self._probe(act.app), Verb.FOLLOW: self._follow}
-        )
+        self.executor = Executor(self.guard, self.journal, self.clock.now, hear, {Verb.PROBE: lambda act: self._probe(act.app), Verb.FOLLOW: self._follow})
         self.alarm = Alarm(hear)
         self.tools = Tools(self)
         self.control = ControlServer(layout.control_socket, self.tools.handlers())
@@ -127,7 +125,7 @@ class Agent:
         self.host = Host(hear, self.workers, disks, clock, every_s=max(1.0, config.sampling.every_ms / 1000))
         self.kernel = Kernel(hear, clock, self.processes.app_of)
         self.metrics = Metrics(hear, self.layout.metric_socket, clock)
-        self.logs = Logs(hear, self.guard.open_log, self._truncate, clock)
+        self.logs = Logs(hear, self._open_log, self._truncate, clock)
 
     def _link(self, config: Config) -> "object":
         from edgeheal.agent.mouth import link_of  # paho is loaded only where there is a broker
@@ -240,6 +238,10 @@ class Agent:
 
     def _follow(self, act: Act) -> None:
         self.processes.follow(act.app, act.target != "off")
+
+    def _open_log(self, app: str, then: Callable[[int], None]) -> None:
+        if not self.guard.open_log(app, then):
+            then(-1)
 
     def _truncate(self, app: str) -> None:
         self.guard.request(guard_frames.TRUNCATE, lambda *_: None, app=app)

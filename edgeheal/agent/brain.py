@@ -12,8 +12,8 @@ from collections.abc import Callable
 from edgeheal.core.effect import Effect
 from edgeheal.core.now import Now
 from edgeheal.core.signal import Signal
-from edgeheal.engine import step
 from edgeheal.engine.state import State
+from edgeheal.engine.step import step
 
 QUEUE_MOST = 10_000
 
@@ -61,7 +61,7 @@ class Brain:
 
     def _step(self, signal: Signal) -> None:
         now = self._clock()
-        self.state, effects = step.step(self.state, signal, now)
+        self.state, effects = step(self.state, signal, now)
         self.steps += 1
         if self._note is not None:
             self._note(now, signal, effects)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from edgeheal.core.errors import EdgeHealError
 from edgeheal.core.now import Now
 from edgeheal.core.signal import ActEnded, SelfSaid, Signal
-from edgeheal.engine import snapshot, step
+from edgeheal.engine import snapshot
 from edgeheal.engine.state import State, initial, rebooted, resumed
+from edgeheal.engine.step import step
 from edgeheal.journal.fold import Recovered
 from edgeheal.journal.recording import Entry
 from edgeheal.journal.records import unpack_state
@@ -45,7 +46,7 @@ def take_over(seed: int, session: bytes, now: Now, found: Recovered, ring: tuple
         if state is not None:
             source = "ring"
             for entry in ring[1]:
-                state, _ = step.step(state, entry.signal, entry.now)
+                state, _ = step(state, entry.signal, entry.now)
     if state is None and found.state is not None:
         state = _read(found.state, says, "journal")
         source = "journal" if state is not None else source

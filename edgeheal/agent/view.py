@@ -95,7 +95,7 @@ class Past:
 def row(state: State, app: App, now: Now) -> dict[str, Any]:
     """One app of the status document."""
     incident = worst([c.incident for c in state.cases.values() if c.open and (c.app == app.name or app.name in c.incident.also)])
-    spec = state.specs.get(app.name)
+    spec = state.catalog.get(app.name)
     running = next((d for d in app.deployments if d.running), None)
     before = next((d.version for d in app.deployments if not d.running and d.state == deployment.GOOD), "")
     trial = app.image_state == deployment.TRIAL

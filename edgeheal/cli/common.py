@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from edgeheal.core.errors import EdgeHealError
+from edgeheal.core.errors import EdgeHealError, UsageError
 from edgeheal.core.layout import Layout
 
 
@@ -58,3 +58,15 @@ def fail(error: EdgeHealError, *, as_json: bool) -> int:
     say(f"edgeheal: {error}")
     say(f"  next: {error.hint}")
     return error.exit_code
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+def seconds_of(text: str) -> float:
+    """`30s`, `2h`, `1d`: a length of time with its unit; UsageError for anything else."""
+    for unit in sorted(_UNITS, key=len, reverse=True):
+        number = text.removesuffix(unit)
+        if number != text and number.isdigit():
+            return int(number) * _UNITS[unit]
+    raise UsageError(f"{text!r} is no length of time", hint="write a number and its unit: 30s, 5m, 2h, 1d")

@@ -5,7 +5,6 @@ Duty: the layout of one incident. The words are `core.words`; the advice is the 
 Invariants: as `cli.render`; what is said is what the incident carries, nothing is guessed here.
 """
 
-import time
 from collections.abc import Callable
 
 from edgeheal.cli import render
@@ -48,12 +47,12 @@ ADVICE: dict[CauseKind, tuple[str, ...]] = {
 _LABEL = 6
 
 
-def explain(incident: Incident, now_wall_s: float, width: int = 80) -> list[str]:
+def explain(incident: Incident, width: int = 80) -> list[str]:
     """The lines for one incident."""
-    lines = render.wrap("", [_head(incident, now_wall_s)], width)
+    lines = render.wrap("", [_head(incident)], width)
     causes = sorted(incident.causes, key=lambda c: -c.probability)
     lines += _block("cause", [_cause(c, incident) for c in causes] or ["not known yet"], width, "   ")
-    seen = [_fact(words.evidence(e), incident.opened_s) for e in incident.evidence if e.speaks_for]
+    seen = [words.evidence(e) for e in incident.evidence if e.speaks_for]
     lines += _block("seen", [f"{render.clock(incident.opened_s, seconds=True)} {words.symptom(incident.symptom, incident.subject)}", *seen], width)
     against = [words.evidence(e).removeprefix("not: ") for c in causes for e in c.evidence if not e.speaks_for]
     against += [words.evidence(e).removeprefix("not: ") for e in incident.evidence if not e.speaks_for]
@@ -66,11 +65,7 @@ def explain(incident: Incident, now_wall_s: float, width: int = 80) -> list[str]
     return [render.clean(line) for line in lines]
 
 
-def _fact(said: str, _opened_s: int) -> str:
-    return said
-
-
-def _head(incident: Incident, now_wall_s: float) -> str:
+def _head(incident: Incident) -> str:
     state = words.shown(incident.state, incident.need)
     name = incident.app or "this box"
     head = f"{short_id(incident.session, incident.number)} {name} {state}"
@@ -91,7 +86,11 @@ def _head(incident: Incident, now_wall_s: float) -> str:
 
 def _cause(cause: Cause, incident: Incident) -> str:
     name = words.cause(cause.kind, cause.subject)
-    return f"{round(cause.probability * 100)}% {name}" if cause.kind is not CauseKind.UNKNOWN else f"{round(cause.probability * 100)}% unknown in {incident.app or 'the box'}"
+    return (
+        f"{round(cause.probability * 100)}% {name}"
+        if cause.kind is not CauseKind.UNKNOWN
+        else f"{round(cause.probability * 100)}% unknown in {incident.app or 'the box'}"
+    )
 
 
 def _did(incident: Incident, width: int) -> list[str]:
@@ -136,8 +135,3 @@ def _you(incident: Incident, causes: list[Cause], width: int) -> list[str]:
 
 def _block(label: str, parts: list[str], width: int, gap: str = "  ") -> list[str]:
     return render.wrap(label.ljust(_LABEL), parts, width, gap)
-
-
-def wall_now() -> float:
-    """The wall clock, for labels."""
-    return time.time()

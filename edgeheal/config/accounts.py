@@ -2,7 +2,8 @@
 """Users and groups of a config as numbers of this system.
 
 Duty: look them up; say which are missing. It makes none (installing does).
-Invariants: without root nothing is looked up: all are ourselves, and there is no privilege boundary; uid 0 is nobody's but the
+Invariants: without root, or where none of the usual users was made and the config names none, nothing is looked up: all are
+ourselves, and there is no privilege boundary (`status` says so); uid 0 is nobody's but the
 guard's; no two of the parts and apps share a uid.
 """
 
@@ -34,7 +35,7 @@ class Accounts:
 def resolve(config: Config, origins: Mapping[str, Origin], us: tuple[int, int] | None = None) -> tuple[Accounts, tuple[Problem, ...]]:
     """The numbers, and what is wrong with the names. `us`: uid and gid of the guard, where this runs as somebody else."""
     us = us or (os.geteuid(), os.getegid())
-    if us[0] != 0:
+    if us[0] != 0 or _none_was_made(config, origins):
         return Accounts(dict.fromkeys(PARTS, us), dict.fromkeys(config.apps, (ALLOTTED, ALLOTTED)), dict.fromkeys(config.apps, ()), us[1]), ()
     finder = _Finder(origins, us)
     users = config.users
@@ -46,6 +47,21 @@ def resolve(config: Config, origins: Mapping[str, Origin], us: tuple[int, int] |
     finder.tell_absent()
     finder.apart(parts, apps, config.guard.app_uids)
     return Accounts(parts, apps, groups, people), tuple(finder.problems)
+
+
+def _none_was_made(config: Config, origins: Mapping[str, Origin]) -> bool:
+    """Nobody said users and none of the usual ones is here: a demo, a drill, a first try. `status` then says `boundary: none`."""
+    if any(key.startswith("users.") for key in origins):
+        return False
+    users = config.users
+    return not any(_exists(name) for name in (users.agent, users.import_, users.store, users.verify, users.check))
+
+
+def _exists(name: str | int) -> bool:
+    try:
+        return isinstance(name, int) or bool(pwd.getpwnam(name))
+    except KeyError:
+        return False
 
 
 class _Finder:

@@ -44,7 +44,7 @@ interpreters = ["{python}"]
 probation = "3s"
 budget = ["8 in 10m", "40 in 1d"]
 
-[remedies.restore-config]
+[remedies.restore_config]
 probation = "3s"
 
 [remedies.rollback]
@@ -130,8 +130,8 @@ def set_stage(stage: Stage, tell: Any) -> tuple[Play, World]:
     for name in ("root", "release", "operator", "technician", "mallory"):
         stage.edgeheal("key", "new", "-o", str(stage.keys / f"{name}.key"))
     stage.edgeheal(
-        "key", "trust", "--root-key", str(stage.keys / "root.key"), "--release", str(stage.keys / "release.pub"), "--operator", str(stage.keys / "operator.pub"),
-        "--technician", str(stage.keys / "technician.pub"), "-o", str(trust_folder(stage) / "00001.eht"),
+        "key", "trust", "--root-key", str(stage.keys / "root.key"), "--release", str(stage.keys / "release.key.pub"), "--operator", str(stage.keys / "operator.key.pub"),
+        "--technician", str(stage.keys / "technician.key.pub"), "-o", str(trust_folder(stage) / "00001.eht"),
     )  # fmt: skip
     stage.write_config(DEVICE_TOML.format(device=stage.device, tenant=stage.tenant, port=stage.port, python=python()))
     world = World(stage.folder / "temperature")
