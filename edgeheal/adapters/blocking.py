@@ -112,7 +112,7 @@ class Workers:
                 value: object = call()
             except OSError as fault:
                 value = fault
-            except Exception as fault:  # a thread's edge: a fault of the call is an answer, never the thread's end
+            except Exception as fault:  # noqa: BLE001 - a thread's edge: a fault of the call is an answer, never the thread's end
                 value = OSError(f"{type(fault).__name__}: {fault}")
             with self._lock:
                 del self._running[me]

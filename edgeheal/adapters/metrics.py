@@ -2,7 +2,7 @@
 """What apps tell of their sensors: `name value [unit] [time]` a line, in datagrams to a socket of the app's own.
 
 Duty: receive, check who speaks, parse, bound, emit `Reading`. Whether a value is stuck or missing is the engine's.
-Invariants: a datagram counts only with credentials of the app's uid (any uid where all are one: `uid` -1), descriptors that
+Invariants: a datagram counts only with credentials of the app's uid (any, while that is not known: -1), descriptors that
 come along are closed; names that the manifest does not promise are dropped and counted; a metric is told at most
 `PER_SECOND` times a second (the newest value of a burst is kept); a bad line costs that line.
 
@@ -91,7 +91,6 @@ class _Door:
     sock: socket.socket
     path: str
     units: dict[str, str]
-    uid: int = -1
     second: int = 0
     told: dict[str, int] = field(default_factory=dict)
     held: dict[str, float | None] = field(default_factory=dict)
@@ -103,15 +102,16 @@ class _Door:
 class Metrics:
     """A `ports.Source`: one datagram socket per app that promises metrics."""
 
-    def __init__(self, emit: Emit, path_of: Callable[[str], str], clock: Callable[[], int]) -> None:
-        """`path_of` an app is its socket's path (`Layout.metric_socket`); `clock` is the monotonic clock in ns."""
+    def __init__(self, emit: Emit, path_of: Callable[[str], str], clock: Callable[[], int], uid_of: Callable[[str], int] = lambda _: -1) -> None:
+        """`path_of` an app is its socket's path (`Layout.metric_socket`); `clock` the monotonic clock in ns; `uid_of` who may speak for it, -1 = not known."""
         self._emit = emit
         self._path_of = path_of
         self._clock = clock
+        self._uid_of = uid_of
         self._doors: dict[str, _Door] = {}
 
-    def catalog(self, apps: Sequence[AppSpec], uids: dict[str, int] | None = None) -> None:
-        """Open a door for each app that promises metrics, close the others'. `uids`: who may speak for an app, -1 or absent: anybody here."""
+    def catalog(self, apps: Sequence[AppSpec]) -> None:
+        """Open a door for each app that promises metrics, close the others'."""
         wanted = {spec.name: spec for spec in apps if spec.metrics}
         for app in self._doors.keys() - wanted.keys():
             self._shut(self._doors.pop(app))
@@ -124,7 +124,6 @@ class Metrics:
                     continue
                 self._doors[app] = door
             door.units = units
-            door.uid = (uids or {}).get(app, -1)
 
     def fds(self) -> dict[int, int]:
         """The doors."""
@@ -141,7 +140,7 @@ class Metrics:
             except (BlockingIOError, InterruptedError):
                 return
             sender = _sender(control)
-            if door.uid not in (-1, sender):
+            if self._uid_of(door.app) not in (-1, sender):
                 self._bad(door, f"uid {sender} may not speak for {door.app}")
             elif flags & socket.MSG_TRUNC:
                 self._bad(door, f"datagram longer than {DATAGRAM_MOST}")

@@ -42,6 +42,7 @@ class _Process:
     folder: int
     stat: int
     began: int
+    uid: int = UNKNOWN
     kept: dict[str, int] = field(default_factory=dict)
 
     def read(self, name: str, size: int = 4096) -> bytes:
@@ -164,6 +165,7 @@ class Processes:
             main = self._hold(pid)
         except (GoneError, OSError):
             return False
+        main.uid = self._uid(main)
         row = _Run(app, run, main, self._limits.get(app, 0), self._own_cgroup(main), app in self._followed)
         row.due_ns = time.monotonic_ns() + min(self._period(row), NS)
         self._runs[app] = row
@@ -192,6 +194,11 @@ class Processes:
     def app_of(self, pid: int) -> str:
         """Whose process this is, as of the last samples; "" = nobody's."""
         return next((row.app for row in self._runs.values() if pid == row.main.pid or pid in row.members), "")
+
+    def uid_of(self, app: str) -> int:
+        """The user that the app's present run is; -1 = no run, or not known."""
+        row = self._runs.get(app)
+        return UNKNOWN if row is None else row.main.uid
 
     def close(self) -> None:
         """Let go of everything."""
@@ -389,6 +396,14 @@ class Processes:
         at = text.find(b"Max open files")
         words = text[at + 14 : at + 60].split() if at >= 0 else []
         return int(words[0]) if words and words[0].isdigit() else 0
+
+    def _uid(self, process: _Process) -> int:
+        """Its real user, by the kernel's word."""
+        try:
+            text = process.read("status")
+            return int(text[text.index(b"\nUid:") + 5 :].split(None, 1)[0])
+        except (OSError, ValueError, IndexError):
+            return UNKNOWN
 
     def _thread_in_d(self, process: _Process) -> bool:
         """Whether any thread of the main process waits where no signal reaches."""
