@@ -388,8 +388,9 @@ def _consistent(manifest: Manifest) -> None:
     if manifest.min_security_counter > manifest.security_counter:
         raise FieldError("min_security_counter", f"{manifest.min_security_counter} is above security_counter = {manifest.security_counter}")
     for field, names in (("probes", [p.name for p in manifest.probes]), ("metrics", [m.name for m in manifest.metrics])):
-        if len(set(names)) != len(names):
-            raise FieldError(field, "one name stands there twice")
+        twice = next((i for i, name in enumerate(names) if name in names[:i]), -1)
+        if twice >= 0:
+            raise FieldError(f"{field}[{twice}].name", f"the name {names[twice]!r} stands there twice")
     if manifest.run.ready == "probe" and not any(p.means in ("ready", "start") for p in manifest.probes):
         raise FieldError("run.ready", 'is "probe", but no probe means ready or start')
     if any(p.kind == "heartbeat" for p in manifest.probes) and not manifest.run.heartbeat_ms:
