@@ -65,7 +65,7 @@ class Imports:
         if not self._parts.trust.newest:
             raise Refused(self._parts.trust.reason, "the device's trust cannot be read")
         yield from self.folders()
-        done = yield asks.helper(self._parts.body, asks.IMPORTER, self._request(only), fd=fd, deadline_s=IMPORT_S, on_frame=progress, duty="import")
+        done = yield from self._importer(fd, progress, only)
         image, app = bytes(done["id"]), self._parts.apps.get(str(done["app"]))
         if app is None:
             raise Refused(reasons.NO_SUCH_APP, str(done["app"]))
@@ -73,6 +73,11 @@ class Imports:
         held = app.state.deployments.get(image)
         if held is not None and held.state == table.BAD:
             raise Refused(reasons.BLOCKED)
+        if held is not None and held.state == table.UNKNOWN:
+            # what the importer left out, since the rotten tree seemed to hold it, is fetched again once that tree is gone
+            yield from self._parts.sweep.trash(app, self.live, staging=False)
+            os.lseek(fd, 0, os.SEEK_SET)
+            done = yield from self._importer(fd, progress, image)
         self._gone()
         self.hand_over(self.live)
         if held is None:
@@ -81,6 +86,10 @@ class Imports:
             yield from self._trust()
         yield from self._store(app, image, progress)
         return app.name, image
+
+    def _importer(self, fd: int, progress: "Callable[[dict[str, Any]], None]", only: bytes) -> "Job":
+        """The importer's done."""
+        return (yield asks.helper(self._parts.body, asks.IMPORTER, self._request(only), fd=fd, deadline_s=IMPORT_S, on_frame=progress, duty="import"))
 
     def _request(self, only: bytes) -> "dict[str, Any]":
         layout, apps = self._parts.body.layout, self._parts.apps
@@ -151,8 +160,6 @@ class Imports:
         body = self._parts.body
         request = {"mode": "store", "staging": body.layout.staging, "store": body.layout.store, "app": app.name, "id": image}
         held = app.state.deployments.get(image)
-        if held is not None and held.state == table.UNKNOWN:
-            yield from self._parts.sweep.trash(app, image.hex())
         try:
             yield asks.helper(body, asks.STORER, request, deadline_s=STORE_S, on_frame=progress, duty="store")
         except Refused as refused:

@@ -43,8 +43,10 @@ class Moves:
     def try_(self, app: "AppKeep", image: bytes, by: int) -> "Job":
         """Run a WRITTEN deployment on trial (a GOOD one: just run it)."""
         one = app.deployments.find(image)
-        if one.state not in (WRITTEN, GOOD) or (image == app.state.run and not app.state.held[0]):
-            raise Refused(reasons.NOTHING_TO_DO if image == app.state.run else reasons.TABLE, table.STATES[one.state])
+        if image == app.state.run and one.state in (TRIAL, GOOD) and not app.state.held[0]:
+            return 0  # a goal that is reached already
+        if one.state not in (WRITTEN, GOOD):
+            raise Refused(reasons.TABLE, table.STATES[one.state])
         if app.actuates:
             yield from self._parts.interlock.grave("try", by, app.name)
         verdict = yield from self._prove(app, one)

@@ -42,12 +42,13 @@ class Sweep:
         """Hex ids of the trees in the store."""
         return [n for n in _names(f"{self._parts.body.layout.store}/{app}") if _is_id(n)]
 
-    def trash(self, app: "AppKeep", name: str) -> "Job":
-        """Out of the store at once, removed by the store's uid."""
+    def trash(self, app: "AppKeep", name: str, *, staging: bool = True) -> "Job":
+        """Out of the store at once, removed by the store's uid; with `staging`, what an import left of it goes, too."""
         layout = self._parts.body.layout
         self._parts.admission.forget(bytes.fromhex(name))
         self._to_trash(app.name, name)
-        request = {"mode": "clean", "staging": layout.staging, "store": layout.store, "app": app.name, "id": bytes.fromhex(name)}
+        where = layout.staging if staging else f"{layout.store}/{app.name}/trash"
+        request = {"mode": "clean", "staging": where, "store": layout.store, "app": app.name, "id": bytes.fromhex(name)}
         yield asks.helper(self._parts.body, asks.STORER, request, deadline_s=900, duty="store")
 
     def _to_trash(self, app: str, name: str) -> None:
