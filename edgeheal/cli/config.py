@@ -7,21 +7,21 @@ Invariants: `check` lists every problem, not only the first; a broken file is ne
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeheal.cli import common
-from edgeheal.cli.ask import ask
 from edgeheal.config.accounts import resolve
-from edgeheal.config.changes import Change, changes, touched
 from edgeheal.config.files import Text, read_file, read_layers
 from edgeheal.config.flat import UNSAID, Row, rows
-from edgeheal.config.last_good import LAST_GOOD, in_force, read_copy
 from edgeheal.config.load import Loaded, load, load_texts
 from edgeheal.config.problem import Problem
 from edgeheal.config.references import references
 from edgeheal.config.schema import Config
 from edgeheal.core.errors import AgentUnreachableError, ConfigError, RefusedByPolicyError, UsageError
 from edgeheal.core.layout import Layout
+
+if TYPE_CHECKING:
+    from edgeheal.config.changes import Change
 
 EXAMPLES = """examples:
   edgeheal config check                     every problem in the files, with file, line and nearest valid form
@@ -87,6 +87,8 @@ def _put_problem(problem: Problem) -> None:
 
 
 def _show(args: argparse.Namespace) -> int:
+    from edgeheal.config.last_good import LAST_GOOD, in_force
+
     layout = common.layout(args)
     force = in_force(layout, layout.agent, keep=False)
     if force.source == LAST_GOOD:
@@ -125,6 +127,8 @@ def _put_rows(chosen: list[Row], origins: dict[str, str] | None) -> None:
 
 
 def _reload(args: argparse.Namespace) -> int:
+    from edgeheal.config.changes import changes, touched
+
     layout = common.layout(args)
     loaded = load(layout)
     problems = loaded.problems or (resolve(loaded.config, loaded.origins)[1] if loaded.config else ())
@@ -157,17 +161,21 @@ def _reload(args: argparse.Namespace) -> int:
 
 def _before(layout: Layout) -> Config:
     """What was in force: the last good copy, or the defaults where there never was one."""
+    from edgeheal.config.last_good import read_copy
+
     texts, _ = read_copy(layout.agent)
     before = load_texts(texts, layout.etc).config if texts is not None else None
     return before or Config()
 
 
-def _plain(change: Change) -> dict[str, str]:
+def _plain(change: "Change") -> dict[str, str]:
     return {"key": change.key, "old": change.old, "new": change.new, "touches": change.touches}
 
 
 def _take(layout: Layout) -> list[str]:
     """Ask the guard, then the agent, to read the files; who took them. Either may be down, not both."""
+    from edgeheal.cli.ask import ask
+
     taken: list[str] = []
     faults: list[str] = []
     try:

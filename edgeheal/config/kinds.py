@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ruff: noqa: D102 - what `read`, `show` and `form` do stands once, at `Kind`
+# ruff: noqa: D102 - what `read`, `show` and `form` do stands once, at `Kind`, what bounds mean at each class
 """Kinds of values in a config file: how each is read, shown, bounded, and what the nearest valid form of a wrong one is.
 
 Duty: one TOML value in, one plain value out, or `Misread` with a reason and a form that would have been taken. It knows no
@@ -12,7 +12,6 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from edgeheal.core.policy import Budget
@@ -47,6 +46,7 @@ def quoted(text: str) -> str:
 class Kind:
     """One kind of value. `suffix` is the unit that the field's name carries and the key's does not."""
 
+    __slots__ = ()
     suffix: ClassVar[str] = ""
 
     def read(self, raw: Any, base: str) -> Any:
@@ -74,16 +74,18 @@ def _whole(number: str, fraction: str | None, factor: int, unit: int) -> int | N
     return value if rest == 0 else None
 
 
-@dataclass(frozen=True, slots=True)
 class _Quantity(Kind):
     """A number with its unit, kept as an integer of `unit` (ms of a duration, bytes of a size)."""
 
-    low: int
-    high: int
-    unit: int = 1
+    __slots__ = ("high", "low")
+    unit: ClassVar[int] = 1
     table: ClassVar[dict[str, int]] = {}
     example: ClassVar[str] = ""
     floors: ClassVar[bool] = False
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low = low
+        self.high = high
 
     def read(self, raw: Any, base: str) -> int:
         if isinstance(raw, bool) or not isinstance(raw, str):
@@ -147,52 +149,54 @@ def _whole_of(text: str, table: dict[str, int], unit: int) -> int:
     return int(match[1]) * table[match[3]] // unit if match else 0
 
 
-@dataclass(frozen=True, slots=True)
 class Millis(_Quantity):
     """A duration kept in milliseconds."""
 
+    __slots__ = ()
     suffix: ClassVar[str] = "_ms"
     table: ClassVar[dict[str, int]] = MILLIS
     example: ClassVar[str] = "10s"
 
 
-@dataclass(frozen=True, slots=True)
 class Seconds(_Quantity):
     """A duration kept in whole seconds."""
 
-    unit: int = 1_000
+    __slots__ = ()
+    unit: ClassVar[int] = 1_000
     suffix: ClassVar[str] = "_s"
     table: ClassVar[dict[str, int]] = MILLIS
     example: ClassVar[str] = "10m"
 
 
-@dataclass(frozen=True, slots=True)
 class Size(_Quantity):
     """A size kept in bytes."""
 
+    __slots__ = ()
     suffix: ClassVar[str] = "_bytes"
     table: ClassVar[dict[str, int]] = BYTES
     example: ClassVar[str] = "4MB"
 
 
-@dataclass(frozen=True, slots=True)
 class Kibibytes(_Quantity):
     """A size kept in KiB, rounded down to it: such limits are the kernel's, and none is missed by less than a KiB."""
 
-    unit: int = 1 << 10
+    __slots__ = ()
+    unit: ClassVar[int] = 1 << 10
     floors: ClassVar[bool] = True
     suffix: ClassVar[str] = "_kib"
     table: ClassVar[dict[str, int]] = BYTES
     example: ClassVar[str] = "64MiB"
 
 
-@dataclass(frozen=True, slots=True)
 class Permille(Kind):
     """A share, written in percent ("12.5%") and kept in thousandths."""
 
-    low: int
-    high: int
+    __slots__ = ("high", "low")
     suffix: ClassVar[str] = "_permille"
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low = low
+        self.high = high
 
     def read(self, raw: Any, base: str) -> int:
         match = re.fullmatch(r"(\d{1,5})(?:\.(\d))?%", raw) if isinstance(raw, str) else None
@@ -216,13 +220,15 @@ def _percent(permille: int) -> str:
     return f"{permille // 10}.{permille % 10}%" if permille % 10 else f"{permille // 10}%"
 
 
-@dataclass(frozen=True, slots=True)
 class Celsius(Kind):
     """A temperature, "85C"."""
 
-    low: int
-    high: int
+    __slots__ = ("high", "low")
     suffix: ClassVar[str] = "_c"
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low = low
+        self.high = high
 
     def read(self, raw: Any, base: str) -> int:
         match = re.fullmatch(r"(-?\d{1,3})C", raw) if isinstance(raw, str) else None
@@ -239,12 +245,14 @@ class Celsius(Kind):
         return f'a quoted temperature from "{self.low}C" to "{self.high}C"'
 
 
-@dataclass(frozen=True, slots=True)
 class Number(Kind):
     """A whole number without a unit: a count, a port."""
 
-    low: int
-    high: int
+    __slots__ = ("high", "low")
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low = low
+        self.high = high
 
     def read(self, raw: Any, base: str) -> int:
         if isinstance(raw, bool) or not isinstance(raw, int):
@@ -261,9 +269,10 @@ class Number(Kind):
         return f"a whole number from {self.low} to {self.high}"
 
 
-@dataclass(frozen=True, slots=True)
 class Flag(Kind):
     """true or false."""
+
+    __slots__ = ()
 
     def read(self, raw: Any, base: str) -> bool:
         if isinstance(raw, bool):
@@ -279,11 +288,13 @@ class Flag(Kind):
         return "true or false"
 
 
-@dataclass(frozen=True, slots=True)
 class Choice(Kind):
     """One of a few words."""
 
-    words: tuple[str, ...]
+    __slots__ = ("words",)
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words = words
 
     def read(self, raw: Any, base: str) -> str:
         if isinstance(raw, str) and raw in self.words:
@@ -298,13 +309,15 @@ class Choice(Kind):
         return "one of " + ", ".join(f'"{w}"' for w in self.words if w)
 
 
-@dataclass(frozen=True, slots=True)
 class Text(Kind):
     """A short text; `pattern` bounds it (the default: printable, one line)."""
 
-    most: int = 128
-    pattern: str = r"[^\x00-\x1f\x7f]*"
-    words: str = "a quoted text"
+    __slots__ = ("most", "pattern", "words")
+
+    def __init__(self, most: int = 128, pattern: str = r"[^\x00-\x1f\x7f]*", words: str = "a quoted text") -> None:
+        self.most = most
+        self.pattern = pattern
+        self.words = words
 
     def read(self, raw: Any, base: str) -> str:
         if not isinstance(raw, str):
@@ -322,12 +335,14 @@ class Text(Kind):
         return f"{self.words}, at most {self.most} bytes"
 
 
-@dataclass(frozen=True, slots=True)
 class FilePath(Kind):
     """A path: absolute, or below the config's folder. "" where that means *none*."""
 
-    absolute: bool = False
-    required: bool = False
+    __slots__ = ("absolute", "required")
+
+    def __init__(self, absolute: bool = False, required: bool = False) -> None:
+        self.absolute = absolute
+        self.required = required
 
     def read(self, raw: Any, base: str) -> str:
         if not isinstance(raw, str):
@@ -351,11 +366,13 @@ class FilePath(Kind):
         return "a quoted absolute path" if self.absolute else "a quoted path (absolute, or below /etc/edgeheal)"
 
 
-@dataclass(frozen=True, slots=True)
 class Account(Kind):
     """A user or group: its name, its number, or "self" (whoever runs the guard); "" where that means *allotted*."""
 
-    empty: bool = False
+    __slots__ = ("empty",)
+
+    def __init__(self, empty: bool = False) -> None:
+        self.empty = empty
 
     def read(self, raw: Any, base: str) -> str | int:
         if isinstance(raw, int) and not isinstance(raw, bool):
@@ -375,9 +392,10 @@ class Account(Kind):
         return 'the quoted name of a user or group, a numeric id, or "self"'
 
 
-@dataclass(frozen=True, slots=True)
 class IdRange(Kind):
     """Two ids and all between: "60800-61055"."""
+
+    __slots__ = ()
 
     def read(self, raw: Any, base: str) -> tuple[int, int]:
         match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", raw) if isinstance(raw, str) else None
@@ -395,11 +413,13 @@ class IdRange(Kind):
         return 'a quoted range of ids, such as "60800-61055"'
 
 
-@dataclass(frozen=True, slots=True)
 class BudgetKind(Kind):
     """A number of tries in a window: "5 in 10m"."""
 
-    most: int = 100_000
+    __slots__ = ("most",)
+
+    def __init__(self, most: int = 100_000) -> None:
+        self.most = most
 
     def read(self, raw: Any, base: str) -> Budget:
         match = _BUDGET.fullmatch(raw) if isinstance(raw, str) else None
@@ -422,13 +442,15 @@ class BudgetKind(Kind):
         return 'a quoted "N in WINDOW", such as "5 in 10m"'
 
 
-@dataclass(frozen=True, slots=True)
 class Items(Kind):
     """A list of one kind, without doubles."""
 
-    of: Kind
-    most: int = 64
-    least: int = 0
+    __slots__ = ("least", "most", "of")
+
+    def __init__(self, of: Kind, most: int = 64, least: int = 0) -> None:
+        self.of = of
+        self.most = most
+        self.least = least
 
     def read(self, raw: Any, base: str) -> tuple[Any, ...]:
         if not isinstance(raw, list):
