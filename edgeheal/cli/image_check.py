@@ -56,12 +56,12 @@ def _contents(reader: BundleReader, said: manifest.Manifest, progress: Progress)
     ref = said.tree
     rows = tree.decode(b"".join(reader.content(index[0], ref.size_bytes, ref.digest, None, part="tree")), ref)
     tree.check_programs(said, rows)
-    contents = {c.number: c for c in tree.contents(rows)}
-    bundle.check_index(index, {0: ref.size_bytes} | {n: c.size for n, c in contents.items()})
-    total = sum(c.size for c in contents.values())
+    contents = tree.contents(rows)
+    bundle.check_index(index, ref.size_bytes, contents)
+    total = sum(c.size for c in contents)
     done = carried = 0
     for row in index[1:]:
-        content = contents[row.number]
+        content = contents[row.number - 1]
         if row.base is None:
             for _ in reader.content(row, content.size, content.digest, None):
                 pass
@@ -72,7 +72,7 @@ def _contents(reader: BundleReader, said: manifest.Manifest, progress: Progress)
         progress(done, total)
     reader.end()
     progress(total, total)
-    needed = sum(1 for c in contents.values() if c.size)
+    needed = sum(1 for c in contents if c.size)
     return carried, needed - carried, total
 
 

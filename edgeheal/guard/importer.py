@@ -50,6 +50,7 @@ from edgeheal.trust.verify import signers
 
 _MARGIN = 1024 * 1024  # free bytes left to others
 _BLOCK = 4096
+_STAGED, _HELD = 1, 2  # where an object is: in staging, in the store (or empty)
 
 
 def main(_words: list[str] | None = None) -> int:
@@ -155,7 +156,9 @@ class Import:
             rows = self._tree(folder, said, index)
             tree.check_programs(said, rows)
             contents = tree.contents(rows)
-            bundle.check_index(index, {0: said.tree.size_bytes} | {c.number: c.size for c in contents})
+            kinds = _kinds(rows)
+            del rows
+            bundle.check_index(index, said.tree.size_bytes, contents)
             folder.write("manifest", envelope.encode(signed))
             if links:
                 folder.write("trust", b"".join(envelope.encode(link.envelope) for link in links))
@@ -163,7 +166,7 @@ class Import:
             if made:
                 remove(*made)
             raise
-        self._contents(folder, rows, contents, index)
+        self._contents(folder, kinds, contents, index)
 
     def _tree(self, folder: Folder, said: Manifest, index: tuple[bundle.IndexRow, ...]) -> tuple[tree.Row, ...]:
         """The tree, out of the bundle, an earlier attempt, or an installed image that has the very same."""
@@ -193,58 +196,63 @@ class Import:
             )
         return held
 
-    def _contents(self, folder: Folder, rows: tuple[tree.Row, ...], contents: tuple[tree.Content, ...], index: tuple[bundle.IndexRow, ...]) -> None:
-        kinds: dict[bytes, set[int]] = {}
-        for row in rows:
-            if row.kind <= tree.EXECUTABLE and row.size:
-                kinds.setdefault(row.digest, set()).add(row.kind)
-        wanted = {(digest, kind) for digest, used in kinds.items() for kind in used}
-        bases = {(row.base, kind) for row in index if row.base and row.number for kind in (tree.FILE, tree.EXECUTABLE)}
-        places = installed.find(self._store, self._app, wanted | bases) if self._store else {}
-        held = {digest for digest, used in kinds.items() if all((digest, kind) in places for kind in used)}
+    def _contents(self, folder: Folder, kinds: dict[bytes, int], contents: tuple[tree.Content, ...], index: tuple[bundle.IndexRow, ...]) -> None:
+        """Prove and write what the bundle brings and nobody holds; then everything must be there."""
+        folder.at("objects/x", make=0o700)
+        bases = self._look_up(kinds, {row.base for row in index if row.base and row.number})
+        there = self._present(folder, contents)
+        for c in contents:
+            if not c.size or kinds[c.digest] == 0:
+                there[c.number] |= _HELD
+        self._held = sum(1 for c in contents if c.size and there[c.number] == _HELD)
+        self._room(sum(c.size + _BLOCK for c in contents if not there[c.number]), len(contents))
         total = sum(c.size for c in contents)
         done = 0
-        folder.at("objects/x", make=0o700)
-        present = self._present(folder, contents)
-        self._room(sum(c.size + _BLOCK for c in contents if c.number not in present and c.digest not in held), len(contents))
-        by_number = {c.number: c for c in contents}
-        for said in index:
-            if said.number == 0:
+        for row in index:
+            if row.number == 0:
                 continue
-            content = by_number[said.number]
-            if content.number in present or content.digest in held or not content.size:
-                self._reader.skip(said)
+            content = contents[row.number - 1]
+            if there[row.number]:
+                self._reader.skip(row)
             else:
-                self._write(folder, said, content, places)
-                present.add(content.number)
+                self._write(folder, row, content, bases.get(row.base or b""))
+                there[row.number] = _STAGED
                 self._written += 1
             done += content.size
             self._answers.progress(child.STEP_OBJECTS, done, total)
         self._reader.end()
-        self._held = sum(1 for c in contents if c.number not in present and c.digest in held)
-        for c in contents:
-            if c.size and c.number not in present and c.digest not in held:
-                hint = "fetch this and later missing objects from a full bundle"
-                raise ImageError("neither bundle nor store has it", reason=reasons.MISSING_OBJECT, part="object", number=c.number, hint=hint)
+        missing = there.find(0, 1)
+        if missing > 0:
+            hint = "fetch this and later missing objects from a full bundle"
+            raise ImageError("neither bundle nor store has it", reason=reasons.MISSING_OBJECT, part="object", number=missing, hint=hint)
 
-    def _present(self, folder: Folder, contents: tuple[tree.Content, ...]) -> set[int]:
-        """Objects that an earlier attempt left and that are what they must be; whatever else lies there goes."""
+    def _look_up(self, kinds: dict[bytes, int], wanted: set[bytes]) -> dict[bytes, installed.Place]:
+        """Take from `kinds` what installed images hold, so that 0 means held in every kind; where the bases of patches lie."""
+        bases: dict[bytes, installed.Place] = {}
+        for digest, kind, place in installed.held(self._store, self._app) if self._store else ():
+            if digest in kinds:
+                kinds[digest] &= ~(1 << kind)
+            if digest in wanted:
+                bases.setdefault(digest, place)
+        return bases
+
+    def _present(self, folder: Folder, contents: tuple[tree.Content, ...]) -> bytearray:
+        """Object number -> whether an earlier attempt left it as it must be; whatever else lies there goes."""
         objects, _ = folder.at("objects/x")
-        by_name = {str(c.number): c for c in contents if c.size}
-        present: set[int] = set()
+        there = bytearray(len(contents) + 1)
         for name in os.listdir(objects):
-            content = by_name.get(name)
-            if content is not None and _is(objects, name, content):
-                present.add(content.number)
+            number = int(name) if name.isascii() and name.isdecimal() and len(name) < 6 else 0
+            if 0 < number <= len(contents) and name == str(number) and contents[number - 1].size and _is(objects, name, contents[number - 1]):
+                there[number] = _STAGED
+                self._reused += 1
             else:
                 remove(name, objects)
-        self._reused = len(present)
-        return present
+        return there
 
-    def _write(self, folder: Folder, row: bundle.IndexRow, content: tree.Content, places: dict[tuple[bytes, int], installed.Place]) -> None:
+    def _write(self, folder: Folder, row: bundle.IndexRow, content: tree.Content, place: installed.Place | None) -> None:
         objects, _ = folder.at("objects/x")
         name = str(content.number)
-        with self._base(row, places) as base:
+        with self._base(place) as base:
             fd = os.open(name, NEW_FLAGS, 0o600, dir_fd=objects)
             try:
                 for step in self._reader.content(row, content.size, content.digest, base):
@@ -259,8 +267,7 @@ class Import:
                 os.close(fd)
 
     @contextlib.contextmanager
-    def _base(self, row: bundle.IndexRow, places: dict[tuple[bytes, int], installed.Place]) -> Iterator[Base | None]:
-        place = places.get((row.base, tree.FILE)) or places.get((row.base, tree.EXECUTABLE)) if row.base else None
+    def _base(self, place: installed.Place | None) -> Iterator[Base | None]:
         if place is None:
             yield None
             return
@@ -270,6 +277,15 @@ class Import:
                 yield Base(lambda offset, length: os.pread(fd, length, offset), status.st_size)
             finally:
                 os.close(fd)
+
+
+def _kinds(rows: tuple[tree.Row, ...]) -> dict[bytes, int]:
+    """Content -> in which kinds the tree uses it, as bits; the empty content is nobody's."""
+    kinds: dict[bytes, int] = {}
+    for row in rows:
+        if row.kind <= tree.EXECUTABLE and row.size:
+            kinds[row.digest] = kinds.get(row.digest, 0) | 1 << row.kind
+    return kinds
 
 
 def _is(objects: int, name: str, content: tree.Content) -> bool:

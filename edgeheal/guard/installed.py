@@ -25,7 +25,6 @@ class Place(NamedTuple):
 
     id_hex: str
     path: str
-    size: int
 
 
 def images(app_folder: int, wanted: Iterable[bytes] | None = None) -> list[str]:
@@ -48,35 +47,29 @@ def tree_list(folder: Folder, id_hex: str) -> bytes | None:
     return data if hashlib.sha256(data).digest() == said.digest else None
 
 
-def files(data: bytes) -> Iterator[tuple[bytes, int, str, int]]:
-    """(digest, kind, path, size) of each file of a tree list that is proven already."""
+def files(data: bytes) -> Iterator[tuple[bytes, int, str]]:
+    """(digest, kind, path) of each file of a tree list that is proven already."""
     try:
         rows = loose(data)
     except NotCanonicalError:
         return
     for row in rows:
         if row[1] <= tree.EXECUTABLE:
-            yield row[3], row[1], row[0], row[2]
+            yield row[3], row[1], row[0]
 
 
-def find(store: str, app: str, wanted: set[tuple[bytes, int]], ids: Iterable[bytes] | None = None) -> dict[tuple[bytes, int], Place]:
-    """Where each wanted (digest, kind) lies, as far as any installed image of the app has it."""
-    found: dict[tuple[bytes, int], Place] = {}
+def held(store: str, app: str, ids: Iterable[bytes] | None = None) -> Iterator[tuple[bytes, int, Place]]:
+    """(digest, kind, place) of every file that the installed images of the app hold."""
     try:
         top = Folder(f"{store}/{app}")
     except OSError:
-        return found
+        return
     with top:
         for name in images(top.fd, ids):
-            if len(found) == len(wanted):
-                break
             with Folder(name, top.fd) as folder:
                 data = tree_list(folder, name)
-            for digest, kind, path, size in files(data) if data else ():
-                key = (digest, kind)
-                if key in wanted and key not in found:
-                    found[key] = Place(name, path, size)
-    return found
+            for digest, kind, path in files(data) if data else ():
+                yield digest, kind, Place(name, path)
 
 
 def find_tree(store: str, app: str, digest: bytes) -> bytes | None:

@@ -116,8 +116,9 @@ class Storing:
         self._sweep(rows)
         self._folder.at("files/x", make=_FOLDER_MODE)
         numbers = {c.digest: c.number for c in tree.contents(rows)}
-        wanted = {(row.digest, row.kind) for row in rows if row.kind <= tree.EXECUTABLE and row.size}
-        self._places = installed.find(self._request["store"], self._request["app"], wanted, self._request.get("trees"))
+        for digest, kind, place in installed.held(self._request["store"], self._request["app"], self._request.get("trees")):
+            if digest in numbers:
+                self._places.setdefault((digest, kind), place)
         with contextlib.ExitStack() as stack:
             files = stack.enter_context(Folder("files", self._folder.fd))
             for i, row in enumerate(rows):

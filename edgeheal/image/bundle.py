@@ -9,7 +9,7 @@ magic 8 | u32 trust length | u32 envelope length | u32 index length | trust | en
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from edgeheal.core import reasons
 from edgeheal.core.errors import ImageError
 from edgeheal.image.codec import LZMA2
 from edgeheal.image.manifest import MAX_ROWS, MAX_TREE_BYTES
-from edgeheal.image.tree import MAX_FILE
+from edgeheal.image.tree import MAX_FILE, Content
 from edgeheal.trust.canonical import NotCanonicalError, loose
 from edgeheal.trust.envelope import MAX_CHAIN, MAX_ENVELOPE
 
@@ -89,7 +89,6 @@ def decode_index(data: bytes) -> tuple[IndexRow, ...]:
         raise _fault(str(fault)) from None
     if not isinstance(value, list) or len(value) > MAX_ROWS + 1:
         raise _fault(f"not a list of at most {MAX_ROWS + 1} rows")
-    rows: list[IndexRow] = []
     before = -1
     for i, item in enumerate(value):
         if not (isinstance(item, list) and len(item) == 4 and all(isinstance(x, int) and not isinstance(x, bool) for x in item[:3])):
@@ -103,17 +102,17 @@ def decode_index(data: bytes) -> tuple[IndexRow, ...]:
             raise _fault(f"length {length} is out of bounds", number)
         if base is not None and not (isinstance(base, bytes) and len(base) == 32):
             raise _fault("base is not a digest", number)
-        rows.append(IndexRow(number, codec, length, base))
+        value[i] = IndexRow(number, codec, length, base)
         before = number
-    return tuple(rows)
+    return tuple(value)
 
 
-def check_index(rows: tuple[IndexRow, ...], sizes: dict[int, int]) -> None:
-    """Refuse rows for objects that the tree does not have, or lengths that no content of that size has. `sizes`: object -> size."""
+def check_index(rows: tuple[IndexRow, ...], tree_bytes: int, contents: Sequence[Content]) -> None:
+    """Refuse rows for objects that the tree does not have, or lengths that no content of that size has."""
     for row in rows:
-        if row.number not in sizes:
+        if row.number > len(contents):
             raise _fault("is not an object of the tree", row.number)
-        size = sizes[row.number]
+        size = contents[row.number - 1].size if row.number else tree_bytes
         if row.length > (most_length(size) if size else 0):
             raise _fault(f"{row.length} bytes for a content of {size}", row.number)
 

@@ -7,6 +7,7 @@ equal on a case-blind file system; owner, setuid, xattr, device, fifo and hard l
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -90,8 +91,8 @@ def decode_rows(data: bytes) -> tuple[Row, ...]:
     for i, item in enumerate(value):
         value[i] = _row(item, i)
     rows: tuple[Row, ...] = tuple(value)
-    if encode(rows) != data:
-        raise _fault("", "not in canonical form")
+    del value
+    _check_form(rows, data)
     _check_order(rows)
     _check_folders(rows)
     if sum(row.size for row in rows) > MAX_IMAGE:
@@ -156,6 +157,18 @@ def _row(item: Any, i: int) -> Row:
     raise _fault(path, "is of a kind that cannot be said, or has the wrong number of fields")
 
 
+def _check_form(rows: tuple[Row, ...], data: bytes) -> None:
+    """`encode(rows) == data`, row by row, so that no second copy of a large list is made."""
+    packer = msgpack.Packer(use_bin_type=True)
+    at = 0
+    for piece in itertools.chain([packer.pack_array_header(len(rows))], (packer.pack(_plain(row)) for row in rows)):
+        if not data.startswith(piece, at):
+            raise _fault("", "not in canonical form")
+        at += len(piece)
+    if at != len(data):
+        raise _fault("", "not in canonical form")
+
+
 def _check_order(rows: tuple[Row, ...]) -> None:
     before = ""
     for row in rows:
@@ -171,16 +184,16 @@ def _check_folders(rows: tuple[Row, ...]) -> None:
         while parent and parent not in folders:
             folders.add(parent)
             parent = parent.rpartition("/")[0]
-    seen: dict[str, str] = {paths.folded(folder): folder for folder in folders}
-    if len(seen) != len(folders):
-        twice = next(folder for folder in sorted(folders) if seen[paths.folded(folder)] != folder)
-        raise _fault(twice, f"differs from {seen[paths.folded(twice)]!r} in case only")
-    for row in rows:
-        if row.path in folders:
-            raise _fault(row.path, "another path leads through it")
-        other = seen.setdefault(paths.folded(row.path), row.path)
-        if other != row.path:
-            raise _fault(row.path, f"differs from {other!r} in case only")
+    through = next((row.path for row in rows if row.path in folders), None)
+    if through is not None:
+        raise _fault(through, "another path leads through it")
+    seen: set[str] = set()
+    for path in itertools.chain(sorted(folders), (row.path for row in rows)):
+        fold = paths.folded(path)
+        if fold in seen:
+            other = next(p for p in itertools.chain(sorted(folders), (row.path for row in rows)) if paths.folded(p) == fold)
+            raise _fault(path, f"differs from {other!r} in case only")
+        seen.add(path if fold == path else fold)
 
 
 def _shown(path: object) -> str:
