@@ -5,6 +5,9 @@ Duty: code -> Markdown. Run by the docs build; `python docs/generate.py DIR` wri
 Invariant: nothing here is said that the code does not say.
 """
 
+import argparse
+import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -14,6 +17,7 @@ from dataclasses import fields
 from enum import IntEnum
 from typing import Any
 
+from edgeheal.cli.main import VERBS
 from edgeheal.config.contradictions import RULES
 from edgeheal.config.decode import key_name
 from edgeheal.config.flat import UNSAID, show
@@ -175,8 +179,34 @@ def _deployments() -> list[tuple[str, ...]]:
     return rows
 
 
+def cli_page() -> str:
+    """Every verb's own help."""
+    os.environ["COLUMNS"] = "100"
+    parser = argparse.ArgumentParser(prog="edgeheal", add_help=False)
+    verbs = parser.add_subparsers()
+    for module in dict.fromkeys(module for module, _ in VERBS.values()):
+        if importlib.util.find_spec(f"edgeheal.cli.{module}") is not None:
+            importlib.import_module(f"edgeheal.cli.{module}").add(verbs)
+    intro = "`edgeheal VERB --help` says the same. Exit codes: [Reasons and exit codes](reasons.md).\n"
+    parts = ["# Command line\n", intro, table(("verb", "what"), [(f"`{v}`", VERBS[v][1]) for v in VERBS if v in verbs.choices])]
+    for verb in VERBS:
+        if verb in verbs.choices:
+            parts += [f"## `edgeheal {verb}`\n", *_helps(verbs.choices[verb])]
+    return "\n".join(parts)
+
+
+def _helps(parser: argparse.ArgumentParser) -> list[str]:
+    parts = [f"```text\n{parser.format_help().rstrip()}\n```\n"]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in dict.fromkeys(action.choices.values()):
+                parts += _helps(inner)
+    return parts
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config_page, "guard-frames.md": guard_page, "reasons.md": reasons_page, "numbers.md": words_page, "state-tables.md": tables_page,
+    "command-line.md": cli_page,
 }  # fmt: skip
 
 
