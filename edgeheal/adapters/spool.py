@@ -23,9 +23,9 @@ from edgeheal.core.spooled import Span, Standin, StandinKind
 from edgeheal.journal.blame import Blame
 from edgeheal.journal.bodies import Bodies
 from edgeheal.journal.commit import GroupCommit
-from edgeheal.journal.ops import Ended, Read, Replace
+from edgeheal.journal.ops import Allocate, Ended, Read, Sync, Write
 from edgeheal.journal.segments import SegmentLog
-from edgeheal.journal.spool_frames import Cursor, pack_cursor, unpack_cursor
+from edgeheal.journal.spool_frames import CURSOR_BYTES, Cursor, pack_cursor, read_cursor
 from edgeheal.journal.spool_log import DURABLE_S, Encode, SpoolLog
 from edgeheal.journal.spool_recover import Found, recover
 from edgeheal.journal.waiting import State
@@ -36,7 +36,6 @@ CURSOR = f"{FOLDER}/cursor"
 SLOT_BYTES = 64 * 1024
 SIZE_BYTES = 4 << 20
 BODY_MOST = 16 * 1024
-CURSOR_MOST = 64 * 1024
 CURSOR_NS = 5 * NS
 READ_S = 1.0
 DARK_MOST = 1 << 20  # bytes in memory that the medium has not taken yet; for critical ones twice that
@@ -62,6 +61,7 @@ class Spool:
         self._aside: OrderedDict[Key, int] = OrderedDict()
         self._blame = Blame()
         self._cursor_ns = 0
+        self._cursor_count = 0
         self._allocate_ns = 0
         self._told_dropped = 0
         self._reading: list[list[Ended]] = []
@@ -70,7 +70,7 @@ class Spool:
         bodies = Bodies(self._read_segment, self._commit.safe)
         sizes = disk.names(FOLDER)
         held = self._segments.load(sizes, disk.read)
-        cursor = self._read_cursor(sizes)
+        cursor = self._read_cursor(sizes, fresh=held.fresh)
         found = recover(held, cursor or Cursor())
         self.fresh = held.fresh
         if held.damage:
@@ -89,16 +89,18 @@ class Spool:
         self._begin(found, session, certain=cursor is not None or bool(held.damage))
         self._allocate()
 
-    def _read_cursor(self, sizes: dict[str, int]) -> Cursor | None:
+    def _read_cursor(self, sizes: dict[str, int], *, fresh: bool) -> Cursor | None:
         """The cursor; None: damaged, so that what the fleet has is not known (it is sent again, which does no harm)."""
-        if CURSOR not in sizes:
+        if CURSOR not in sizes and fresh:
             return Cursor()
         try:
-            cursor = unpack_cursor(self._disk.read(CURSOR, 0, sizes[CURSOR]))
+            cursor = read_cursor(self._disk.read(CURSOR, 0, 2 * CURSOR_BYTES))
         except OSError:
             cursor = None
         if cursor is None:
             self._say("damaged", text=CURSOR)
+        else:
+            self._cursor_count = cursor.count
         return cursor
 
     def _begin(self, found: Found, session: bytes, *, certain: bool) -> None:
@@ -224,7 +226,7 @@ class Spool:
     def settle(self) -> bool:
         """Everything, the cursor too, is on the medium: True. For a clean stop."""
         if self._cursor_ns:
-            self._commit.also(self._cursor(), time.monotonic_ns())
+            self._cursor()
         return self._commit.settle(time.monotonic_ns(), DURABLE_S)
 
     def _write(self, name: str, at: int, data: bytes) -> None:
@@ -241,9 +243,14 @@ class Spool:
         whole = bool(answer) and not answer[0].errno and len(answer[0].data) == self._slot_bytes
         return answer[0].data if whole else None
 
-    def _cursor(self) -> Replace:
+    def _cursor(self) -> None:
+        """What the fleet has, on the medium before what is written after it. In its own space: a full disk does not matter."""
         self._cursor_ns = 0
-        return Replace(CURSOR, pack_cursor(Cursor(self._index.stored(), dict(self._aside)), CURSOR_MOST))
+        self._cursor_count += 1
+        now_ns = time.monotonic_ns()
+        data = pack_cursor(Cursor(self._index.stored(), dict(self._aside), self._cursor_count))
+        self._commit.also(Write(CURSOR, self._cursor_count % 2 * CURSOR_BYTES, data), now_ns)
+        self._commit.also(Sync(CURSOR), now_ns)
 
     def _say(self, what: str, *, ok: bool = False, value: float = 0.0, text: str = "") -> None:
         """Said at the next turn, never from the middle of somebody's call."""
@@ -255,7 +262,7 @@ class Spool:
     def _allocate(self) -> None:
         """Reserve the space of all slots; tried again until the medium has it."""
         self._allocate_ns = 0
-        self._disk.submit(self._segments.allocations(), self._allocated)
+        self._disk.submit([Allocate(CURSOR, 2 * CURSOR_BYTES), *self._segments.allocations()], self._allocated)
 
     def _allocated(self, ended: Ended) -> None:
         self._allocate_ns = time.monotonic_ns() + RETRY_NS if ended.errno else 0
@@ -288,6 +295,6 @@ class Spool:
         if self._allocate_ns and now_ns >= self._allocate_ns:
             self._allocate()
         if self._cursor_ns and now_ns >= self._cursor_ns and not self._commit.dark:
-            self._commit.also(self._cursor(), now_ns)
+            self._cursor()
             self._commit.urge(now_ns)
         self._commit.pump(now_ns)

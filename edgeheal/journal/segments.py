@@ -24,6 +24,7 @@ _CRC = struct.Struct("!I")
 MAGIC = b"EHSG"
 SECTOR = 512
 LIVE, FREE = 1, 2
+USED = b"used\n"
 
 Sink = Callable[[str, int, bytes], None]
 
@@ -158,8 +159,8 @@ class SegmentLog:
         return self._by_number[number].name
 
     def allocations(self) -> list[Allocate]:
-        """One for each slot; kept as it is where the file exists."""
-        return [Allocate(slot.name, self._slot_bytes) for slot in self._slots]
+        """One for each file; kept as it is where it exists."""
+        return [Allocate(self._mark, len(USED)), *(Allocate(slot.name, self._slot_bytes) for slot in self._slots)]
 
     def put(self, kind: int, body: bytes, *, version: int = 1) -> Place | None:
         """Append one frame to the current segment; None when it does not fit and `roll` must come first."""
@@ -178,7 +179,7 @@ class SegmentLog:
         if slot is None:
             return False
         if not self._marked:
-            self._sink(self._mark, 0, b"1\n")
+            self._sink(self._mark, 0, USED)
             self._marked = True
         before = 0 if self._current is None else self._current.end
         self._number += 1
@@ -216,7 +217,7 @@ class SegmentLog:
         found.segments.sort(key=lambda s: s.number)
         self._number = max([self._number, *(h.number for h in found.headers.values())])
         found.damage.extend(self._short(found))
-        self._marked = self._mark in sizes
+        self._marked = self._mark in sizes and self._was_used(sizes[self._mark], read)
         if self._marked and found.last_used < 0 and not found.damage:
             found.damage.append(Damage("emptied", self._mark))
         hurt = {d.where for d in found.damage if d.what != "torn"}
@@ -224,6 +225,13 @@ class SegmentLog:
         self._current = newest if newest is not None and newest.name not in hurt else None
         fresh = not found.segments and not found.damage and found.last_used < 0
         return Held(tuple(found.segments), tuple(found.damage), fresh)
+
+    def _was_used(self, size: int, read: Callable[[str, int, int], bytes]) -> bool:
+        """The mark is zeros until the first segment; anything else, an emptied file too, says that there was one."""
+        try:
+            return size < len(USED) or any(read(self._mark, 0, len(USED)))
+        except OSError:
+            return True
 
     def _load_slot(self, index: int, slot: Slot, size: int, read: Callable[[str, int, int], bytes], found: _Found) -> None:
         try:

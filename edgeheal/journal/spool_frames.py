@@ -6,7 +6,8 @@ it lies), never as an error; the key (session, seq) and the order of arrival sta
 
 Record (kind 1): session 6s | seq u32 | order u32 | severity u8 | flags u8 | incident u32 | at_s u32 | fingerprint 8s | body. Big-endian.
 Stand-in (kind 2): the same head | kind u8 | reason u16 | count u32 | first_s u32 | last_s u32 | ranges u16, each session 6s, first u32, last u32 | body.
-Cursor: frame kind 3, msgpack {"v": 1, "stored": [[session, upto, [[first, last], ...]], ...], "aside": [[session, seq, reason], ...]}.
+Cursor: frame kind 3, msgpack {"v": 1, "n": count, "stored": [[session, upto, [[first, last], ...]], ...], "aside": [[session, seq, reason],
+...]}; written in turn to the two halves of a preallocated file, the newest whole one counts.
 """
 
 import struct
@@ -18,6 +19,7 @@ from edgeheal.core.spooled import Span, Standin, StandinKind
 from edgeheal.journal import frames
 
 K_RECORD, K_STANDIN, K_CURSOR = 1, 2, 3
+CURSOR_BYTES = 64 * 1024  # one half of the file
 _HEAD = struct.Struct("!6sIIBBII8s")
 _STANDIN = struct.Struct("!BHIIIH")
 _SPAN = struct.Struct("!6sII")
@@ -107,6 +109,7 @@ class Cursor:
 
     stored: dict[bytes, tuple[int, list[tuple[int, int]]]] = field(default_factory=dict)
     aside: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    count: int = 0  # how often it was written: the higher one is the newer
 
     def has(self, session: bytes, seq: int) -> bool:
         """Whether the fleet has this record."""
@@ -114,19 +117,28 @@ class Cursor:
         return seq <= upto or any(first <= seq <= last for first, last in ranges)
 
 
-def pack_cursor(cursor: Cursor, most_bytes: int) -> bytes:
-    """A file's content; over `most_bytes` the finer ranges are left out, which only sends something twice."""
+def pack_cursor(cursor: Cursor) -> bytes:
+    """One half's content; over `CURSOR_BYTES` the finer ranges are left out, which only sends something twice."""
     aside = [[session, seq, reason] for (session, seq), reason in cursor.aside.items()]
+    body = b""
     for finer in (True, False):
         stored = [[session, upto, ranges if finer else []] for session, (upto, ranges) in cursor.stored.items()]
-        body: bytes = msgpack.packb({"v": 1, "stored": stored, "aside": aside}, use_bin_type=True)
-        if len(body) <= most_bytes:
+        body = msgpack.packb({"v": 1, "n": cursor.count, "stored": stored, "aside": aside}, use_bin_type=True)
+        if len(body) <= CURSOR_BYTES - frames.HEAD_BYTES:
             break
     return frames.make(K_CURSOR, body, salt=CURSOR_SALT)
 
 
-def unpack_cursor(data: bytes) -> Cursor | None:
-    """Back from `pack_cursor`; None: damaged (an empty file, too)."""
+def read_cursor(data: bytes) -> Cursor | None:
+    """The newest whole half of the file. All zeros: none was written yet; None: damaged."""
+    if len(data) >= 2 * CURSOR_BYTES and not any(data):
+        return Cursor()
+    halves = [_unpack_cursor(data[at : at + CURSOR_BYTES]) for at in (0, CURSOR_BYTES)]
+    found = [half for half in halves if half is not None]
+    return max(found, key=lambda half: half.count) if found else None
+
+
+def _unpack_cursor(data: bytes) -> Cursor | None:
     frame = frames.at(data, 0, salt=CURSOR_SALT)
     if frame is None or frame.kind != K_CURSOR:
         return None
@@ -137,6 +149,7 @@ def unpack_cursor(data: bytes) -> Cursor | None:
             cursor.stored[bytes(session)] = (int(upto), [(int(a), int(b)) for a, b in ranges])
         for session, seq, reason in plain["aside"]:
             cursor.aside[bytes(session), int(seq)] = int(reason)
+        cursor.count = int(plain["n"])
     except (ValueError, TypeError, KeyError, RecursionError, msgpack.exceptions.UnpackException):
         return None
     return cursor

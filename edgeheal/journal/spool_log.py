@@ -15,7 +15,6 @@ from edgeheal.journal import thinning
 from edgeheal.journal.bodies import Bodies, Key
 from edgeheal.journal.commit import GroupCommit
 from edgeheal.journal.frames import HEAD_BYTES, Frame
-from edgeheal.journal.ops import Replace
 from edgeheal.journal.segments import Place, SegmentLog
 from edgeheal.journal.spool_frames import F_CRITICAL, K_RECORD, K_STANDIN, RANGES_MOST, Head, pack_record, pack_standin, unpack
 from edgeheal.journal.waiting import State, Waiting
@@ -30,7 +29,7 @@ Encode = Callable[[Standin], bytes]
 
 
 class SpoolLog:
-    """See the module. `index`, `log`, `commit` and `bodies` are its parts; `cursor` makes the operation that keeps the cursor."""
+    """See the module. `index`, `log`, `commit` and `bodies` are its parts; `cursor` puts the cursor before what is written next."""
 
     def __init__(
         self,
@@ -41,7 +40,7 @@ class SpoolLog:
         commit: GroupCommit,
         bodies: Bodies,
         encode: Encode,
-        cursor: Callable[[], Replace],
+        cursor: Callable[[], None],
         clock: Callable[[], int],
     ) -> None:
         """`session` of all that is appended from now on; `clock` gives monotonic ns."""
@@ -170,7 +169,7 @@ class SpoolLog:
         empty = self.index.empty_segments(self._log.number)
         if not empty or self._commit.dark:
             return False
-        self._commit.also(self._cursor(), self._clock())
+        self._cursor()
         for number in empty:
             self._log.release(number)
             self._bodies.forget(number)
