@@ -190,6 +190,12 @@ class AppData:
         }  # fmt: skip
         return (yield from self.ask(app, request, fd=fd))
 
+    def first_config(self, app: "AppKeep", fd: int) -> "Job":
+        """Content for an app without any image: it becomes the live config of its first one."""
+        yield from self.ask(app, {"mode": "prepare", "generation": 1, "seed": "", "path": ""})
+        yield from self.ask(app, {"mode": "first"}, fd=fd)
+        return 0
+
     def set_secret(self, app: "AppKeep", name: str, fd: int) -> "Job":
         """A secret's content."""
         yield from self.ask(app, {"mode": "secret", "name": name}, fd=fd)

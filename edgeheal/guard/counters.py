@@ -27,7 +27,7 @@ LONGEST_S = 30 * 86_400  # an id is forgotten at the latest after this much box 
 class Counters:
     """Counters and ids. `damaged`: the counter record was bad, so unknown keys need the nonce."""
 
-    __slots__ = ("_counters", "_ids", "_marks", "_record", "_seen", "damaged", "policy", "signed_s", "trust")
+    __slots__ = ("_counters", "_ids", "_marks", "_open", "_record", "_seen", "damaged", "policy", "signed_s", "trust")
 
     def __init__(self, folder: str, marks: "Marks") -> None:
         """`folder` is the guard's own."""
@@ -46,6 +46,7 @@ class Counters:
             self.policy = max(self.policy, marks.highest("policy").get("", 0))
         ids = self._ids.load() or {}
         self._seen: dict[bytes, tuple[int, int]] = {bytes(row[0]): (int(row[1]), int(row[2])) for row in ids.get("ids", ())}
+        self._open: dict[bytes, tuple[int, str]] = {bytes(row[0]): (int(row[1]), str(row[2])) for row in ids.get("open", ())}
         if self._ids.found == DAMAGED:
             self.damaged = True
 
@@ -64,22 +65,37 @@ class Counters:
             return reasons.REPLAY
         return reasons.OK if counter - held <= MOST_LEAP else reasons.COUNTER_LEAP
 
-    def spend(self, key: str, counter: int, command: bytes, *, issued_s: int, lasts_s: int, box_s: int) -> int:
-        """Make both durable; OK, or why not (then nothing may be done). An id already expired makes room."""
+    def spend(self, key: str, counter: int, command: bytes, *, issued_s: int, lasts_s: int, box_s: int, act: "tuple[int, str]") -> int:
+        """Make both durable, with the act (action, app) that is now open; OK, or why not (then nothing may be done)."""
         self.forget(box_s)
         if len(self._seen) >= MOST_IDS:
             return reasons.TOO_MANY
         seen = {**self._seen, command: (box_s + min(max(lasts_s, 60), LONGEST_S), counter)}
         counters = {**self._counters, key: max(counter, self._counters.get(key, 0))}
-        signed = max(self.signed_s, issued_s)
         try:
-            self._ids.store({"ids": [[k, until, n] for k, (until, n) in seen.items()]})
-            self._seen = seen
-            self._store(counters, signed)
+            self._keep_ids(seen, {**self._open, command: act})
+            self._store(counters, max(self.signed_s, issued_s))
         except OSError:
             return reasons.UNWRITABLE
         self._marks.say(f"counter {key} {counter}")
         return reasons.OK
+
+    def _keep_ids(self, seen: "dict[bytes, tuple[int, int]]", acts: "dict[bytes, tuple[int, str]]") -> None:
+        self._ids.store({"ids": [[k, until, n] for k, (until, n) in seen.items()], "open": [[k, action, app] for k, (action, app) in acts.items()]})
+        self._seen, self._open = seen, acts
+
+    def open_acts(self) -> "dict[bytes, tuple[int, str]]":
+        """Commands that were spent and whose end was not told."""
+        return dict(self._open)
+
+    def ended(self, command: bytes) -> None:
+        """Its end was told. Lost with us, it is told once more, as in doubt."""
+        acts = {k: act for k, act in self._open.items() if k != command}
+        if len(acts) < len(self._open):
+            try:
+                self._keep_ids(self._seen, acts)
+            except OSError:
+                self._open = acts
 
     def _store(self, counters: "dict[str, int]", signed_s: int) -> None:
         self._record.store({"counters": counters, "trust": self.trust, "policy": self.policy, "signed": signed_s, "damaged": self.damaged})

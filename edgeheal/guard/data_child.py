@@ -16,6 +16,7 @@ Request (see guard.child): "mode" and "folder" str (data/<app>), "generation" in
   keep      "path" str (config in data), "n" int: copy to config/<n>.                                     Done: {"size","mtime"} of the live file
   restore   "path", "n": config/<n> back to the live file.                                                Done: {"size","mtime"}
   set       "path", "check" [str], "env", "cwd", "timeout_s"; descriptor 3 = content (at most 4 MiB): checked, then live. Done: {"size","mtime"}
+  first     descriptor 3 = content of a config for which no image says a place yet; "prepare" puts it there.   Done: {"size","mtime"}
   secret    "name" str; descriptor 3 = content (at most 64 KiB).                                          Done: {"size"}
 """
 
@@ -34,6 +35,7 @@ STEP = 256 * 1024
 MOST_CONFIG = 4 * 1024 * 1024
 MOST_SECRET = 64 * 1024
 MOST_DEPTH = 64
+FIRST = "first"  # config/first: what was set before there was any image
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -70,6 +72,9 @@ def _work(request: dict[str, Any], _: child.Answers) -> dict[str, Any]:
                 return _restore(folder, request)
             case "set":
                 return _set(folder, request)
+            case "first":
+                with _opened("config", FOLDER, folder) as kept:
+                    return _replace(kept, FIRST, _all(child.PASSED_FD, MOST_CONFIG, "config"))
             case "secret":
                 return _secret(folder, str(request["name"]))
     raise DataError(f"unknown mode {request['mode']!r}", reasons.MALFORMED)
@@ -84,13 +89,26 @@ def _prepare(folder: int, generation: int, seed: str, path: str) -> dict[str, An
         except FileExistsError:
             os.close(os.open(name, FOLDER, dir_fd=folder))
     os.fsync(folder)
-    if seed and path and os.path.isfile(seed):
+    if path:
         with _place(folder, generation, path, make=True) as (place, name):
             if not _there(name, place):
-                with open(seed, "rb") as file:
-                    _replace(place, name, file.read(MOST_CONFIG))
-                seeded = True
+                seeded = _seed(folder, seed, place, name)
     return {"made": made, "seeded": seeded}
+
+
+def _seed(folder: int, seed: str, place: int, name: str) -> bool:
+    """The first content of a config that is not there: what a person set before there was an image, else what the image brings."""
+    with _opened("config", FOLDER, folder) as kept:
+        if _there(FIRST, kept):
+            data, _ = _read(kept, FIRST, MOST_CONFIG)
+            _replace(place, name, data)
+            os.unlink(FIRST, dir_fd=kept)
+            return True
+    if not seed or not os.path.isfile(seed):
+        return False
+    with open(seed, "rb") as file:
+        _replace(place, name, file.read(MOST_CONFIG))
+    return True
 
 
 class _Copying:

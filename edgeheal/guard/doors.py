@@ -47,7 +47,8 @@ RIGHTS = {
     f.PROBE: _AP, f.TRUNCATE: _A | _R, f.OPEN_LOG: _AP, f.SWITCH: _AP, f.TRY: _A | _R, f.GIVE_UP: _AP, f.MARK_GOOD: _R, f.MARK_FAILED: _A | _R, f.ALLOW: _R,
     f.DROP: _R, f.RESTORE_CONFIG: _AP, f.SET_CONFIG: _R, f.SET_SECRET: _R, f.HOOK: _AP, f.REBOOT: _A | _R, f.ORDER: _A | _R, f.PAUSE: _P, f.RESUME: _P,
     f.IMPORT: _A | _R, f.PRESENT: _AP, f.HOLD_SOAK: _A, f.CHALLENGE: _AP, f.BUDGETS: _AP, f.OVERRIDE: _R, f.RELOAD_CONFIG: _R, f.HEARTBEAT: _A,
-    f.VERIFY: _AP, f.CHECKS: _AP, f.TRUST: _R, f.READY: _A,
+    f.VERIFY: _AP, f.CHECKS: _AP, f.TRUST: _R, f.READY: _A, f.APPROVE: _R,
+    f.REJECT: _P,
 }  # fmt: skip
 
 _CRED = struct.Struct("iii")

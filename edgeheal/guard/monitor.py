@@ -77,7 +77,9 @@ class Monitor(keeper.Keeper):
         parts.sweep = Sweep(parts, imports)
         parts.rejudge = Rejudge(parts, imports)
         parts.trials = Trials(parts)
-        Verbs(parts, imports, Warrants(parts, imports)).register()
+        warrants = Warrants(parts, imports)
+        Verbs(parts, imports, warrants).register()
+        body.loop.later(warrants.resume)
         for name in parts.ledger.damaged():
             parts.damaged(1, "", name)
         self._begun = True

@@ -209,8 +209,9 @@ class Moves:
     def set_config(self, app: "AppKeep", image: bytes, fd: int, by: int) -> "Job":
         """New content for the live config of the running (or a named) deployment; taken by the manifest's own way, else with the next start."""
         one = app.deployments.find(image) if any(image) else app.running or next(iter(app.state.deployments.values()), None)
-        if one is None:
-            raise Refused(reasons.NO_SUCH_IMAGE, "install an image first: it says where its config lies")
+        if one is None:  # no image says yet where its config lies: kept for the first one
+            yield from self._parts.data.first_config(app, fd)
+            return 0
         verdict = yield from self._parts.admission.prove(app.state, one, rows=False)
         yield from self._parts.data.set_config(app, one, verdict.record, fd, self.tree(app, one))
         self._parts.body.doors.tell(f.pack_event(f.EV_CONFIG, code=1, app=app.name, image=one.id))

@@ -66,7 +66,7 @@ class Verbs:
             f.IMAGES: self._images, f.SWITCH: self._switch, f.TRY: self._try, f.GIVE_UP: self._give_up, f.MARK_GOOD: self._mark_good,
             f.MARK_FAILED: self._mark_failed, f.ALLOW: self._allow, f.DROP: self._drop, f.RESTORE_CONFIG: self._restore_config,
             f.SET_CONFIG: self._set_config, f.SET_SECRET: self._set_secret, f.PAUSE: self._pause, f.RESUME: self._pause, f.IMPORT: self._import,
-            f.PRESENT: self._present, f.HOLD_SOAK: self._hold_soak, f.VERIFY: self._verify, f.TRUST: self._trust,
+            f.PRESENT: self._present, f.HOLD_SOAK: self._hold_soak, f.VERIFY: self._verify, f.TRUST: self._trust, f.APPROVE: self._answer, f.REJECT: self._answer,
         }  # fmt: skip
         for verb, handler in table.items():
             self._parts.body.doors.verb(verb, handler)
@@ -277,6 +277,13 @@ class Verbs:
             return reasons.NOTHING_TO_DO
         app.held_soak = bool(request.a)
         self._parts.trials.look(app)
+        return reasons.OK
+
+    def _answer(self, request: "Request") -> int:
+        """A person approves or rejects what an incident asks for: the agent hears it, the guard only says who spoke."""
+        if not self._parts.body.doors.agent_follows():
+            return reasons.NOT_RUNNING
+        self._parts.ordered(w.A_APPROVE if request.verb == f.APPROVE else w.A_REJECT, request.app, who(request), image=request.image)
         return reasons.OK
 
     # -- what comes in ----------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from edgeheal.wire import guard_frames as f
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from edgeheal.guard.appkeep import AppKeep
@@ -58,7 +59,7 @@ class Warrants:
         self._imports = imports
 
     def present(self, request: "Request") -> None:
-        """PRESENT: the answer is the verdict, given once what must be durable is; what became of the act follows as EV_DONE."""
+        """PRESENT: the answer is the verdict and, where it is OK, what became of the act (told as EV_DONE, too, to whoever follows)."""
         fd = request.take_fd()
         run(self._judge(fd, request), lambda said: self._answer(request, said))
 
@@ -67,7 +68,13 @@ class Warrants:
             request.answer(said.reason)
             return
         code, done = said
-        request.answer(code, app=done["app"], image=done["command_id"], a=int(done["action"]), b=int(done["counter"]))
+        tell: Callable[[int], None] = lambda reason: request.answer(  # noqa: E731
+            reason, app=done["app"], image=done["command_id"], a=int(done["action"]), b=int(done["counter"])
+        )
+        if code == reasons.OK and done["kind"] == "command":
+            self._parts.body.loop.later(lambda: self._carry(done, tell))
+        else:
+            tell(code)
 
     def _judge(self, fd: int, request: "Request") -> "Job":
         """(reason, verdict); Refused when it cannot even be read."""
@@ -112,25 +119,32 @@ class Warrants:
         if reason != reasons.OK:
             return reason
         lasts = int(done["expires"]) - min(now, int(done["issued"]))
-        reason = counters.spend(key, int(done["counter"]), command, issued_s=min(int(done["issued"]), now), lasts_s=lasts, box_s=box_s)
+        reason = counters.spend(key, int(done["counter"]), command, issued_s=min(int(done["issued"]), now), lasts_s=lasts, box_s=box_s,
+            act=(int(done["action"]), str(done["app"])),
+        )  # fmt: skip
         if reason != reasons.OK:
             return reason
         self._parts.ledger.grave()
         self._parts.ledger.soon()
-        self._parts.ordered(int(done["action"]), done["app"], f"key {key}", image=command, until=int((done.get("args") or {}).get("seconds") or 0))
-        self._parts.body.loop.later(lambda: self._carry(done, app, command))
+        args = done.get("args") or {}
+        image = str(args.get("text") or "").encode()[:32] if int(done["action"]) in (A_APPROVE, A_REJECT) else bytes(done["id"])
+        self._parts.ordered(int(done["action"]), done["app"], f"key {key}", image=image, until=int(args.get("seconds") or 0))
         return reasons.OK
 
-    def _carry(self, done: "Record", app: "AppKeep | None", command: bytes) -> None:
-        """The act, once. What became of it is an event."""
-        action = int(done["action"])
+    def _carry(self, done: "Record", tell: "Callable[[int], None]") -> None:
+        """The act, once; `tell` gets what became of it, or 0 when that will be an event."""
+        action, command = int(done["action"]), bytes(done["command_id"])
+        app = self._parts.apps.get(done["app"]) if done["app"] else None
         if action in AGENTS:
+            tell(reasons.OK)
             return
 
         def ended(said: "Any") -> None:
             reason = said.reason if isinstance(said, Refused) else said if isinstance(said, int) else 0
             if reason != WAITS:
+                self._parts.ledger.counters.ended(command)
                 self.done(done["app"], action, command, reason)
+            tell(max(reason, 0))
 
         if app is None:
             self._box(action, done, ended)
@@ -140,6 +154,12 @@ class Warrants:
             ended(self.pause([app], int((done.get("args") or {}).get("seconds") or 0) if action == A_PAUSE else 0, k.BY_COMMAND))
         else:
             app.move(f"command {action}", self._act(app, action, bytes(done["id"]), command), ended)
+
+    def resume(self) -> None:
+        """At a start: commands whose end nobody told (we died in between) are told *in doubt*; the agent asks for the fact, nothing is repeated."""
+        for command, (action, app) in self._parts.ledger.counters.open_acts().items():
+            self.done(app, action, command, reasons.IN_DOUBT)
+            self._parts.ledger.counters.ended(command)
 
     def done(self, app: str, action: int, command: bytes, reason: int) -> None:
         """Tell what became of a command."""

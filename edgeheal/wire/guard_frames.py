@@ -69,6 +69,9 @@ CHECKS = 37  # A P   run checks/{required,wanted}.d; answer: a = verdict
 TRUST = 38  # R     descriptor: a trust chain (.eht)
 READY = 39  # A     the app's ready (or start) probe answered yes, asked by the agent: only orders dependents and ends the start grace
 
+APPROVE = 40  # R     the remedy that an incident asks for; image field = the incident's id as text
+REJECT = 41  # P
+
 ANSWER = 0x80
 ROW_APP = 0x81
 ROW_IMAGE = 0x82
@@ -115,7 +118,8 @@ VERBS = {
     MARK_GOOD: "mark good", MARK_FAILED: "mark failed", ALLOW: "allow", DROP: "drop", RESTORE_CONFIG: "restore config", SET_CONFIG: "set config",
     SET_SECRET: "set secret", HOOK: "hook", REBOOT: "reboot", ORDER: "standing order", PAUSE: "pause", RESUME: "resume", IMPORT: "import",
     PRESENT: "present", HOLD_SOAK: "hold soak", CHALLENGE: "challenge", BUDGETS: "budgets", OVERRIDE: "override", RELOAD_CONFIG: "reload config",
-    HEARTBEAT: "heartbeat", VERIFY: "verify", CHECKS: "checks", TRUST: "trust", READY: "ready",
+    HEARTBEAT: "heartbeat", VERIFY: "verify", CHECKS: "checks", TRUST: "trust", READY: "ready", APPROVE: "approve",
+    REJECT: "reject",
 }  # fmt: skip
 
 EVENT_BIT = 0x80000000  # set in the number of an event that is kept, never in a request's

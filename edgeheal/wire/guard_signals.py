@@ -59,7 +59,8 @@ class Words:
             case f.EV_TRIAL:
                 return s.TrialEnded(e.app, _hex(e.image), bool(e.code), escaped(e.say, 64), e.a)
             case f.EV_ORDERED:
-                return s.Ordered(action=_action(e.code), app=e.app, arg=_hex(e.image), by=escaped(e.say, 48), until_s=e.a)
+                arg = escaped(e.image.rstrip(b"\0"), 32) if e.code in (ActionCode.APPROVE, ActionCode.REJECT) else _hex(e.image)
+                return s.Ordered(action=_action(e.code), app=e.app, arg=arg, by=escaped(e.say, 48), until_s=e.a)
             case f.EV_PORT:
                 command, _, user = escaped(e.say, _TEXT_MOST).rpartition(" (")
                 return s.PortHeld(e.app, e.a, e.b, self._masker.masked(command), user.rstrip(")"))
