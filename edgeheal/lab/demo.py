@@ -18,9 +18,10 @@ from typing import Any
 
 from edgeheal.core.errors import EdgeHealError
 from edgeheal.lab import scenes
+from edgeheal.lab.broker import Broker
 from edgeheal.lab.events import Events
 from edgeheal.lab.scenes import APP, Play, Result
-from edgeheal.lab.stage import Stage, free_port, until
+from edgeheal.lab.stage import Stage, accepts, free_port, until
 
 SAMPLE = Path(__file__).parent / "sample"
 DEVICE_TOML = """\
@@ -168,10 +169,9 @@ def trust_folder(stage: Stage) -> Path:
 
 def start_broker(stage: Stage) -> None:
     """The broker as a program of its own, and wait until it listens."""
-    from edgeheal.lab.broker import command, listening
-
-    stage.launch("broker", command(stage.broker_kind, stage.port, stage.folder / "broker"))
-    until(lambda: listening(stage.port), 15, "the broker to listen")
+    broker = Broker(stage.folder / "broker", stage.broker_kind, port=stage.port)
+    stage.launch("broker", broker.words())
+    until(lambda: accepts(stage.port), 15, "the broker to listen")
 
 
 def told(stage: Stage, results: list[Result]) -> tuple[int, int, list[dict[str, Any]]]:

@@ -207,8 +207,8 @@ def forged_command(play: Play) -> Result:
     pid, result = play.pid(), Result("forged-command", remedy="refused", cause="TRUST")
     began = _now()
     done = play.stage.edgeheal(
-        "fleet", "command", "restart", "--device", play.stage.device, "--tenant", play.stage.tenant, "--app", APP, "--key",
-        str(play.stage.keys / "mallory.key"), "--broker", f"127.0.0.1:{play.stage.port}", "--wait", "10s", "--json", check=False,
+        "fleet", "command", play.stage.device, "restart", APP, "--tenant", play.stage.tenant, "--key", str(play.stage.keys / "mallory.key"),
+        "--broker", f"127.0.0.1:{play.stage.port}", "--wait", "10", "--json", check=False,
     )  # fmt: skip
     result.detect_ms = result.recover_ms = (_now() - began) // 1_000_000
     result.ok = done.returncode in (4, 6) and b"refused" in done.stdout and play.pid() == pid

@@ -35,6 +35,15 @@ def free_port() -> int:
         return port
 
 
+def accepts(port: int) -> bool:
+    """Whether somebody listens on a port of the loopback."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.5):
+            return True
+    except OSError:
+        return False
+
+
 def until(ask: Callable[[], Any], seconds: float, what: str, *, every: float = 0.05) -> Any:
     """The first true answer of `ask`; StageError after `seconds`."""
     end = time.monotonic() + seconds
