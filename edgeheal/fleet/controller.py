@@ -219,10 +219,14 @@ class Controller:
             acks = devices.setdefault(device, [])
             for at in range(0, max(1, len(beyond)), stored.EXCEPTIONS_MOST):
                 acks.append(Ack(owner, covered.upto, beyond[at : at + stored.EXCEPTIONS_MOST]))
+        for device in batch.greeted:
+            devices.setdefault(device, [])
         for device, acks in devices.items():
             topic = topics.of(self._settings.tenant, device, topics.DOWN_STORED)
-            for at in range(0, len(acks), SESSIONS_AN_ACK):
-                session.publish(topic, stored.encode(acks[at : at + SESSIONS_AN_ACK]), expiry_s=STORED_EXPIRY_S)
+            greeting = Presence(self._run, self._state) if device in batch.greeted else None
+            twin = batch.twins[device][1] if greeting is not None and device in batch.twins else b""
+            for at in range(0, max(1, len(acks)), SESSIONS_AN_ACK):
+                session.publish(topic, stored.encode(acks[at : at + SESSIONS_AN_ACK], greeting, twin), expiry_s=STORED_EXPIRY_S)
 
     def _maybe_clean(self) -> None:
         if time.monotonic() < self._clean_at:

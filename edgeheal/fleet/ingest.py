@@ -61,7 +61,7 @@ class Ingest:
             elif topic.kind == topics.UP_RESULT:
                 self._result(topic.device, message.payload, now, batch)
             elif topic.kind == topics.UP_STATE:
-                self._state(topic.device, message.payload, now, batch)
+                self._state(topic.device, message, now, batch)
             elif topic.kind == topics.UP_HEALTH:
                 self._health(topic.device, message.payload, now, batch)
         except WireError:
@@ -125,15 +125,18 @@ class Ingest:
             alive = self._alive[device] = _Alive()
         return alive
 
-    def _state(self, device: str, payload: bytes, now: float, batch: Batch) -> None:
+    def _state(self, device: str, message: Message, now: float, batch: Batch) -> None:
+        payload = message.payload
         said = birth.decode(payload)
         alive = self._of(device)
         if not said.online:
             batch.gone[device] = (now, said.session)
             return
         batch.gone.pop(device, None)
+        if not message.retain:
+            batch.greeted.add(device)
         if said.session == alive.before or (alive.hardware and said.hardware and said.hardware != alive.hardware and said.session != alive.session):
-            self._twin(device, now, batch)
+            self._twin(device, alive.session, now, batch)
         if said.session != alive.session:
             alive.before, alive.session = alive.session, said.session
         alive.hardware = said.hardware or alive.hardware
@@ -143,15 +146,15 @@ class Ingest:
         said = health.decode(payload)
         alive = self._of(device)
         if alive.before and said.session == alive.before:
-            self._twin(device, now, batch)
+            self._twin(device, alive.session, now, batch)
         elif now - alive.health_at >= HEALTH_EVERY_S:
             alive.health_at = now
             batch.healths[device] = (now, payload)
 
-    def _twin(self, device: str, now: float, batch: Batch) -> None:
-        """Two sessions speak in turns under one name."""
+    def _twin(self, device: str, other: bytes, now: float, batch: Batch) -> None:
+        """Two sessions speak in turns under one name; whoever was greeted is told of the other."""
         self.counts.twins += 1
-        batch.twins[device] = now
+        batch.twins[device] = (now, other)
 
 
 def _keyed(record: summary.Record | results.ResultRecord) -> tuple[bytes, int]:

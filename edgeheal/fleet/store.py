@@ -68,7 +68,9 @@ Key = tuple[str, bytes]
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction writes. Rows are tuples in the tables' order; `seqs` and `spans` feed the acknowledgements."""
+    """What one transaction writes. Rows are tuples in the tables' order; `seqs` and `spans` feed the acknowledgements,
+    `greeted` are the devices that just came and are to be told that we are here.
+    """
 
     records: list[tuple[Any, ...]] = field(default_factory=list)
     incidents: list[tuple[Any, ...]] = field(default_factory=list)
@@ -76,9 +78,10 @@ class Batch:
     births: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     gone: dict[str, tuple[float, bytes]] = field(default_factory=dict)
     healths: dict[str, tuple[float, bytes]] = field(default_factory=dict)
-    twins: dict[str, float] = field(default_factory=dict)
+    twins: dict[str, tuple[float, bytes]] = field(default_factory=dict)
     seqs: dict[Key, list[int]] = field(default_factory=dict)
     spans: dict[Key, list[tuple[int, int]]] = field(default_factory=dict)
+    greeted: set[str] = field(default_factory=set)
 
     def __len__(self) -> int:
         """How many messages would be acknowledged or noted by it."""
@@ -137,7 +140,7 @@ class Store:
             db.executemany(_UPSERT_DEVICE, batch.births.values())
             db.executemany("UPDATE devices SET online=0, since=? WHERE device=? AND session=? AND online=1", [(t, d, s) for d, (t, s) in batch.gone.items()])
             db.executemany("UPDATE devices SET seen=?, health=? WHERE device=?", [(t, raw, d) for d, (t, raw) in batch.healths.items()])
-            db.executemany("UPDATE devices SET twin=? WHERE device=?", [(t, d) for d, t in batch.twins.items()])
+            db.executemany("UPDATE devices SET twin=? WHERE device=?", [(t, d) for d, (t, _) in batch.twins.items()])
             marks = self._cover(batch)
             db.executemany("INSERT INTO sessions VALUES (?,?,?) ON CONFLICT (device, session) DO UPDATE SET upto=max(upto, excluded.upto)", marks)
             spans = [(*key, first, last) for key, rows in batch.spans.items() for first, last in rows]

@@ -420,21 +420,26 @@ class MqttLink:
 
     def _on_stored(self, payload: bytes) -> None:
         try:
-            acks = stored.decode(payload)
+            said = stored.read(payload)
         except WireError as fault:
             self._bad(fault.code)
             return
+        if said.presence is not None:
+            self._controller_is(said.presence)
+        if said.twin and said.twin != self._session:
+            self._twin(said.twin, f"the fleet hears another session {said.twin.hex()} under our name")
         before = self._sender.confirmed
-        self._sender.stored(acks)
+        self._sender.stored(said.acks)
         if self._sender.confirmed > before:
             self._be_useful()
 
     def _on_presence(self, payload: bytes) -> None:
         try:
-            presence = stored.decode_presence(payload)
+            self._controller_is(stored.decode_presence(payload))
         except WireError as fault:
             self._bad(fault.code)
-            return
+
+    def _controller_is(self, presence: stored.Presence) -> None:
         before, self._controller = self._controller, presence.state
         if presence.state is PresenceState.OPEN and presence.session != self._controller_session:
             if self._controller_session:
