@@ -49,7 +49,8 @@ def test_the_manifest_is_joined_with_the_devices_words(installed):
     assert spec.memory_kib == 4_096  # the image's own
     assert spec.files == 77  # the device's, where the image says 0
     assert spec.actuates  # it asks for devices and nobody said no
-    assert spec.can_reload and spec.has_config
+    assert spec.can_reload
+    assert spec.has_config
     assert (spec.schema, spec.downgrade, spec.done) == (3, "no", (3,))
     assert [p.target for p in spec.probes] == ["http://127.0.0.1:1/", "bin/check -q"]
     assert (spec.metrics[0].low, spec.metrics[0].high, spec.metrics[0].step_max) == (pytest.approx(-40), pytest.approx(125), pytest.approx(0.5))

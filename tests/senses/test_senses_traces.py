@@ -14,11 +14,9 @@ from edgeheal.adapters.logs.traces import LINES_MOST, Traces
 
 
 def crashes(text: str) -> list[Crash]:
-    traces, found = Traces(), []
-    for line in text.splitlines():
-        found.append(traces.feed(line)[1])
-    found.append(traces.flush())
-    return [crash for crash in found if crash is not None]
+    traces = Traces()
+    found = [traces.feed(line)[1] for line in text.splitlines()]
+    return [crash for crash in (*found, traces.flush()) if crash is not None]
 
 
 def only(text: str) -> Crash:

@@ -73,6 +73,10 @@ class Files:
                 row.due_ns = now_ns + row.sensor.spec.every_ms * MS
                 self._ask(row, now_ns)
 
+    def close(self) -> None:
+        """Read no more."""
+        self._rows.clear()
+
     def _ask(self, row: _Row, now_ns: int) -> None:
         path, spec = row.sensor.path, row.sensor.spec
 
