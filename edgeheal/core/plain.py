@@ -19,7 +19,7 @@ _LEAVES = (bool, int, float, str, bytes, NoneType)
 
 def to_plain(value: Any) -> Plain:
     """A dataclass as a map of its fields, an enum as its number, a tuple as a list; keys of maps as strings."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _LEAVES:
         return value
     if kind is tuple or kind is list:
@@ -38,13 +38,14 @@ def _key(key: Any) -> str:
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
+def _names(kind: Any) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind))
 
 
 def from_plain(kind: Any, plain: Plain) -> Any:
     """A value of `kind` (a dataclass, or any hint that one may carry); TypeError, ValueError or KeyError when `plain` does not fit."""
-    return _maker(kind)(plain)
+    maker: Callable[[Plain], Any] = _maker(kind)
+    return maker(plain)
 
 
 @cache

@@ -12,7 +12,7 @@ from edgeheal.core import reasons
 from edgeheal.core.incident import Evidence
 from edgeheal.core.kinds import Channel, EvidenceCode, SymptomKind
 from edgeheal.core.now import NS
-from edgeheal.core.signal import AppExited, AppReady, AppStarted, StartFailed
+from edgeheal.core.signal import AppExited, AppReady, StartFailed
 from edgeheal.core.symptom import Symptom
 from edgeheal.detect.around import Around
 
@@ -44,7 +44,7 @@ def exited(mem: Ends, signal: AppExited, around: Around) -> tuple[Symptom, ...]:
     mem.slow = False
     if signal.ordered or signal.done or not around.wanted:
         return ()
-    mem.times = [t for t in mem.times if t > around.ns - 86_400 * NS][-(ENDS_MOST - 1) :] + [around.ns]
+    mem.times = [*[t for t in mem.times if t > around.ns - 86400 * NS][-(ENDS_MOST - 1):], around.ns]
     oom = signal.oom or (mem.oom_ns and around.ns - mem.oom_ns < OOM_NS and mem.signum == 9)
     if oom:
         code, value, kind = EvidenceCode.OOM, 0, SymptomKind.OOM_KILL
@@ -86,13 +86,12 @@ def failed(mem: Ends, signal: StartFailed, around: Around) -> tuple[Symptom, ...
     return (Symptom(kind, signal.app, channel=Channel.GUARD, evidence=(fact,), detail=f"r{signal.reason}e{signal.errno}", serious=True),)
 
 
-def started(mem: Ends, signal: AppStarted, around: Around) -> tuple[Symptom, ...]:
+def started(mem: Ends) -> None:
     """A new run: what the old one did is past."""
     mem.slow = False
-    return ()
 
 
-def ready(mem: Ends, signal: AppReady, around: Around) -> tuple[Symptom, ...]:
+def ready(mem: Ends, signal: AppReady) -> tuple[Symptom, ...]:
     """It is up: ends that were on are over, a slow start too."""
     off = [Symptom(k, signal.app, on=False) for k in (SymptomKind.EXIT, SymptomKind.OOM_KILL, SymptomKind.START_FAILED, SymptomKind.APP_HELD)]
     if mem.looping:

@@ -60,7 +60,7 @@ def _hangs(mem: Beat, app: str, around: Around, channel: Channel) -> tuple[Sympt
     return (Symptom(SymptomKind.HANG, app, channel=channel, evidence=(fact,), run=mem.run, detect_ms=mem.late_ms, serious=True),)
 
 
-def back(mem: Beat, signal: HeartbeatBack, around: Around) -> tuple[Symptom, ...]:
+def back(mem: Beat, signal: HeartbeatBack) -> tuple[Symptom, ...]:
     """The heartbeat is back."""
     return reset(mem, signal.app)
 
@@ -73,7 +73,7 @@ def reset(mem: Beat, app: str) -> tuple[Symptom, ...]:
     return (Symptom(SymptomKind.HANG, app, on=False),) if was else ()
 
 
-def due(mem: Beat, around: Around) -> int:
+def due(mem: Beat) -> int:
     """When a late heartbeat is judged again."""
     return mem.due_ns
 

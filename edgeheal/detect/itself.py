@@ -67,7 +67,7 @@ def said(mem: Itself, signal: SelfSaid, around: Around) -> tuple[Symptom, ...]:
     return (Symptom(kind, "", signal.part, channel=channel, evidence=(fact,), detail=signal.what),)
 
 
-def config(mem: Itself, signal: ConfigIs, around: Around) -> tuple[Symptom, ...]:
+def config(mem: Itself, signal: ConfigIs) -> tuple[Symptom, ...]:
     """The device's config was read."""
     if signal.ok:
         was, mem.config = mem.config, ""

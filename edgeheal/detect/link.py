@@ -33,7 +33,7 @@ def lowest(mem: Link) -> str:
     return next((layer for layer in LAYERS if layer in mem.down), "")
 
 
-def is_(mem: Link, signal: LinkIs, around: Around) -> tuple[Symptom, ...]:
+def heard(mem: Link, signal: LinkIs, around: Around) -> tuple[Symptom, ...]:
     """A layer went up or down."""
     if signal.layer not in LAYERS:
         return ()
@@ -50,14 +50,14 @@ def is_(mem: Link, signal: LinkIs, around: Around) -> tuple[Symptom, ...]:
     return ()
 
 
-def due(mem: Link, around: Around) -> int:
+def due(mem: Link) -> int:
     """When an outage has lasted long enough to be told."""
     return 0 if mem.told or not mem.down else min(mem.down.values()) + HELD_S * NS
 
 
 def tick(mem: Link, around: Around) -> tuple[Symptom, ...]:
     """An outage that lasted."""
-    at = due(mem, around)
+    at = due(mem)
     if not at or around.ns < at:
         return ()
     layer = lowest(mem)

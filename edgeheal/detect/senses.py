@@ -91,15 +91,16 @@ def _exited(mem: AppSenses, signal: sig.AppExited, around: Around) -> Found:
     return found
 
 
-def _started(mem: AppSenses, signal: sig.AppStarted, around: Around) -> Found:
+def _started(mem: AppSenses, signal: sig.AppStarted, _: Around) -> Found:
     off = hang.reset(mem.beat, signal.app) + probes.reset(mem.probed, signal.app) + growth.reset(mem.grown, signal.app) + limits.reset(mem.full, signal.app)
     sensors.reset(mem.sensed)
-    return off + exits.started(mem.ends, signal, around)
+    exits.started(mem.ends)
+    return off
 
 
 def _ready(mem: AppSenses, signal: sig.AppReady, around: Around) -> Found:
     foreign.up(mem.hands, around)
-    return exits.ready(mem.ends, signal, around)
+    return exits.ready(mem.ends, signal)
 
 
 def _log(mem: AppSenses, signal: sig.LogSeen, around: Around) -> Found:
@@ -114,7 +115,7 @@ APP: dict[type[sig.Signal], Callable[[AppSenses, Any, Around], Found]] = {
     sig.AppStarted: _started,
     sig.AppReady: _ready,
     sig.HeartbeatMissed: lambda m, s, a: hang.missed(m.beat, s, a),
-    sig.HeartbeatBack: lambda m, s, a: hang.back(m.beat, s, a),
+    sig.HeartbeatBack: lambda m, s, _: hang.back(m.beat, s),
     sig.ProbeAnswered: lambda m, s, a: probes.answered(m.probed, s, a),
     sig.Usage: _usage,
     sig.Reading: lambda m, s, a: sensors.read(m.sensed, s, a),
@@ -125,16 +126,16 @@ APP: dict[type[sig.Signal], Callable[[AppSenses, Any, Around], Found]] = {
 BOX: dict[type[sig.Signal], Callable[[BoxSenses, Any, Around], Found]] = {
     sig.HostSample: lambda m, s, a: host.sampled(m.host, s, a),
     sig.KernelSaid: lambda m, s, a: kernel.said(m.kernel, s, a),
-    sig.LinkIs: lambda m, s, a: link.is_(m.link, s, a),
+    sig.LinkIs: lambda m, s, a: link.heard(m.link, s, a),
     sig.Booted: lambda m, s, a: boot.booted(m.boots, s, a),
     sig.SelfSaid: lambda m, s, a: itself.said(m.itself, s, a),
-    sig.ConfigIs: lambda m, s, a: itself.config(m.itself, s, a),
+    sig.ConfigIs: lambda m, s, _: itself.config(m.itself, s),
 }
 
 
 def app_due(mem: AppSenses, around: Around) -> int:
     """The first deadline of one app's detectors, 0 = none."""
-    dues = (exits.due(mem.ends, around), hang.due(mem.beat, around), sensors.due(mem.sensed, around), foreign.due(mem.hands, around))
+    dues = (exits.due(mem.ends, around), hang.due(mem.beat), sensors.due(mem.sensed, around), foreign.due(mem.hands, around))
     return min((d for d in dues if d), default=0)
 
 

@@ -133,10 +133,7 @@ def _jump(sensor: Sensor, spec: MetricSpec, signal: Reading, around: Around) -> 
     sensor.far = 0
     ring.append(value)
     del ring[:-RING]
-    if sensor.jumped == SymptomKind.SENSOR_SCALE:
-        back = _power(sensor.before, value) == 0
-    else:
-        back = len(ring) == RING  # the new level has become the level
+    back = _power(sensor.before, value) == 0 if sensor.jumped == SymptomKind.SENSOR_SCALE else len(ring) == RING  # else: the new level is the level
     if sensor.jumped and back:
         found.append(Symptom(SymptomKind(sensor.jumped), signal.app, spec.name, on=False))
         sensor.jumped = 0

@@ -45,7 +45,7 @@ class Learned:
     def came(self, fingerprint: bytes, box_s: int) -> int:
         """An incident of this fingerprint opens; how many there were in the last 7 days, this one included."""
         record = self._at(fingerprint)
-        record.seen = [t for t in record.seen if t > box_s - WINDOW_S][-(SEEN_MOST - 1) :] + [box_s]
+        record.seen = [*[t for t in record.seen if t > box_s - WINDOW_S][-(SEEN_MOST - 1):], box_s]
         return len(record.seen)
 
     def closed(self, fingerprint: bytes, box_s: int, cured_by: int) -> None:

@@ -11,6 +11,8 @@ from edgeheal.core.app import AppSpec
 
 def needed_by(app: str, catalog: Mapping[str, AppSpec]) -> tuple[str, ...]:
     """Apps that need `app`, directly or not, nearest first: the order in which they are started again."""
+    if not any(spec.needs for spec in catalog.values()):
+        return ()
     found: list[str] = []
     wave = [app]
     while wave:

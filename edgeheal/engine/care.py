@@ -23,7 +23,7 @@ from edgeheal.engine.turn import Turn
 from edgeheal.recover import budget
 from edgeheal.recover.app import App
 from edgeheal.recover.backoff import delay_s
-from edgeheal.recover.case import Case, moved, tried
+from edgeheal.recover.case import Case, ended, moved, tried
 from edgeheal.recover.choose import P_LEAST, Option, choose, holding, posterior, prior
 from edgeheal.recover.ladder import BOX_WIDE, CURES, HOOK_OF, Stand, hinders
 from edgeheal.recover.witness import reach
@@ -40,6 +40,7 @@ BOX_CURABLE = frozenset({S.USB_RESET, S.MOUNT_HANG})
 GROWTH = frozenset({S.MEMORY_GROWTH, S.FD_GROWTH, S.THREAD_GROWTH, S.CHILD_GROWTH})
 LEAD_S = 300.0  # a planned restart comes so long before the limit
 ASK_COST = 150.0
+LOOK_LEAST = 0.25  # looking again costs the app its whole probation: only where it is likely to be enough
 ONCE = (Budget(1, 10 * 365 * 86_400),)
 _STARTS = frozenset({R.RESTART, R.CLEAN_RESTART})
 
@@ -67,10 +68,12 @@ def care(turn: Turn, number: int) -> None:
         case = diagnosed(turn, case)
     if _planned_later(turn, case):
         return
-    if case.remedy is R.HOLD and holding(case.incident.causes):
-        _held(turn, case, app)
-        return
-    remedy = case.armed if case.armed is not None and _usable(turn, case, app, case.armed) else pick(turn, case, app)
+    if case.remedy is R.HOLD:
+        if holding(case.incident.causes):
+            _held(turn, case, app)
+            return
+        case = turn.keep(replace(ended(turn.cases[number], Outcome.CURED, turn.ns), remedy=None))
+    remedy = case.armed if case.armed is not None and _usable(turn, case, stand_of(turn, case, app), case.armed) else pick(turn, case, app)
     match remedy:
         case R.HOLD:
             _hold(turn, case, app)
@@ -136,9 +139,9 @@ def _image_key(app: App | None) -> str:
     return f"image/{app.name}/{app.image}" if app is not None else "image"
 
 
-def _usable(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> bool:
+def _usable(turn: Turn, case: Case, stand: Stand, remedy: RemedyKind) -> bool:
     """Preconditions, budget, floor, bars, what was withdrawn; not the mode."""
-    if remedy < case.floor or any(b[0] is remedy for b in case.barred) or not _fits(turn, case, app, remedy):
+    if remedy < case.floor or any(b[0] is remedy for b in case.barred) or not _fits(turn, case, stand.app, remedy):
         return False
     if turn.state.learned.is_withdrawn(case.incident.fingerprint, remedy, turn.now.box_s):
         return False
@@ -146,25 +149,26 @@ def _usable(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> bool
         first = case.incident.causes[0].kind if case.incident.causes else CauseKind.UNKNOWN
         if remedy not in CURES[first]:
             return False
-    return hinders(remedy, stand_of(turn, case, app)) == reasons.OK
+    return hinders(remedy, stand) == reasons.OK
 
 
 def pick(turn: Turn, case: Case, app: App | None) -> RemedyKind:
     """The remedy to use now; HOLD to wait it out, CALL when nothing is left."""
     causes = case.incident.causes
     serious = any(s.serious for s in case.signs)
-    if app is not None and app.in_trial and serious and app.other_good() is not None and not app.stuck and _usable_in_trial(turn, case, app):
+    if app is not None and app.in_trial and serious and app.other_good() is not None and not app.stuck and _usable_in_trial(case):
         return R.ROLLBACK
     if holding(causes):
         return R.HOLD
     if app is None and case.incident.symptom not in BOX_CURABLE:
         return R.CALL
     carries = reach(case.channels)
+    stand = stand_of(turn, case, app)
     options = []
     for remedy in VERBS:
         wins, losses = turn.state.learned.tries(case.incident.fingerprint, remedy)
         p = posterior(causes, remedy, wins, losses)
-        if p <= P_LEAST or not _usable(turn, case, app, remedy):
+        if p <= (LOOK_LEAST if remedy is R.LOOK_AGAIN else P_LEAST) or not _usable(turn, case, stand, remedy):
             continue
         mode = mode_of(turn, case, app, remedy)
         if remedy > carries and mode is Mode.ACT:
@@ -179,7 +183,7 @@ def pick(turn: Turn, case: Case, app: App | None) -> RemedyKind:
     return best.kind
 
 
-def _usable_in_trial(turn: Turn, case: Case, app: App) -> bool:
+def _usable_in_trial(case: Case) -> bool:
     """From a trial the way back is always open, once."""
     return not case.rolled_back and not any(b[0] is R.ROLLBACK for b in case.barred)
 
@@ -256,7 +260,7 @@ def _order(turn: Turn, case: Case, app: App | None, remedy: RemedyKind, verb: Ve
     incident = replace(case.incident, planned=None, planned_at_ns=0, approval_until_s=0)
     case = replace(
         case, incident=incident, remedy=remedy, armed=None, act=number, began_ns=turn.ns, act_due_ns=turn.ns + round((seconds + 30) * NS), verify_ns=0,
-        wait_ns=0, was_up=app is not None and app.up, spent=(*case.spent, _key(case, remedy))[-8:],
+        wait_ns=0, was_up=app is not None and app.up, left_image=app.image if app is not None else "", spent=(*case.spent, _key(case, remedy))[-8:],
     )  # fmt: skip
     turn.keep(moved(case, IncidentEvent.ACT))
     turn.decided("act", case, case.app, int(remedy), number, target)
@@ -310,7 +314,8 @@ def _next_look(turn: Turn, case: Case, app: App | None) -> None:
 def _held(turn: Turn, case: Case, app: App | None) -> None:
     """A look while held: what is down is started once more, what runs is probed."""
     case = turn.cases[case.number]
-    if app is not None and case.incident.symptom in LIFE and not app.stuck:
+    waits = any(c.kind is CauseKind.DEPENDENCY for c in case.incident.causes[:1])  # until what it needs is ready: that is an event
+    if app is not None and case.incident.symptom in LIFE and not app.stuck and not waits:
         if app.up:
             turn.act(Verb.PROBE, case.app, "", case.number, answered=False)
         else:

@@ -82,7 +82,7 @@ def _senses(turn: Turn) -> None:
         senses.sooner(due)
     box = turn.around("")
     found += link.tick(senses.box.link, box)
-    senses.sooner(link.due(senses.box.link, box))
+    senses.sooner(link.due(senses.box.link))
     for symptom in found:
         if symptom.app in turn.apps and symptom.serious and symptom.on:
             turn.move(symptom.app, AppEvent.FAIL)
@@ -110,8 +110,11 @@ def _case(turn: Turn, number: int) -> None:
         turn.decided("expired", case, case.app, -1 if case.incident.planned is None else int(case.incident.planned))
         care.escalate(turn, case)
         case = turn.cases[number]
-    if case.verify_ns and turn.ns >= case.verify_ns and not case.signs:
-        _verified(turn, case)
+    if case.verify_ns and turn.ns >= case.verify_ns:
+        if not case.signs:
+            _verified(turn, case)
+        elif case.incident.state is IncidentState.VERIFYING:
+            outcome.failed(turn, case)  # it never went
 
 
 def _verified(turn: Turn, case: Case) -> None:
@@ -163,7 +166,7 @@ def next_wake(turn: Turn) -> int:
     """The first deadline of anything, monotonic ns; 0 = none."""
     dues = [turn.state.senses.due_ns]
     for case in turn.cases.values():
-        dues += (case.act_due_ns, case.verify_ns if not case.signs else 0)
+        dues += (case.act_due_ns, case.verify_ns if not case.signs or case.incident.state is IncidentState.VERIFYING else 0)
         if case.signs and not case.act and case.incident.state not in (IncidentState.VERIFYING, IncidentState.ACTING):
             dues.append(case.wait_ns)
         if case.incident.approval_until_s:

@@ -35,6 +35,11 @@ def telling(case: Case) -> Symptom:
     return min(case.signs, key=lambda s: _RANK.get(s.kind, 99))
 
 
+def tells_more(kind: SymptomKind, than: SymptomKind) -> bool:
+    """Whether `kind` speaks for a case rather than `than`."""
+    return _RANK.get(kind, 99) < _RANK.get(than, 99)
+
+
 def _age_s(turn: Turn, at_ns: int) -> float:
     return (turn.ns - at_ns) / NS if at_ns else -1.0
 

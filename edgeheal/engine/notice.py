@@ -173,12 +173,11 @@ def _add(turn: Turn, case: Case, symptom: Symptom) -> None:
     case = replace(case, signs=() if _passes(symptom) else signs, channels=channels, onsets=(*case.onsets, turn.ns)[-ONSETS_MOST:], run=symptom.run or case.run)
     incident = case.incident
     best = look.telling(case) if case.signs else symptom
-    raised = best.kind is not incident.symptom
+    raised = look.tells_more(best.kind, incident.symptom)
     evidence = (best.evidence + tuple(e for e in incident.evidence if all(e.code is not b.code for b in best.evidence)))[:EVIDENCE_MOST]
-    if symptom.app == "" and symptom.serious:
-        raised = True
-    case = replace(case, incident=replace(incident, symptom=best.kind, evidence=evidence))
-    turn.keep(case, tell=raised)
+    case = replace(case, incident=replace(incident, symptom=best.kind if raised else incident.symptom, evidence=evidence))
+    graver = symptom.app == "" and symptom.serious
+    turn.keep(case, tell=raised or graver)
     turn.fresh.discard(case.number)
     if raised:
         turn.decided("also", case, case.app, int(symptom.kind), symptom.subject)
@@ -192,10 +191,10 @@ def _ended(turn: Turn, symptom: Symptom) -> None:
     for case in list(turn.cases.values()):
         if case.app != symptom.app or not any(s.key == symptom.key for s in case.signs):
             continue
-        case = turn.keep(replace(case, signs=tuple(s for s in case.signs if s.key != symptom.key)))
-        turn.decided("ended", case, case.app, int(symptom.kind), symptom.subject)
-        if not case.signs:
-            outcome.calm(turn, case)
+        left = turn.keep(replace(case, signs=tuple(s for s in case.signs if s.key != symptom.key)))
+        turn.decided("ended", left, left.app, int(symptom.kind), symptom.subject)
+        if not left.signs:
+            outcome.calm(turn, left)
         if symptom.app == "" and symptom.kind in PARENT:
             release(turn, PARENT[symptom.kind])
 
@@ -207,6 +206,9 @@ def release(turn: Turn, cause: CauseKind, subject: str = "") -> None:
         if case.remedy is RemedyKind.HOLD and causes and causes[0].kind is cause and (not subject or causes[0].subject == subject):
             turn.decided("released", case, case.app, int(cause))
             turn.keep(replace(case, wait_ns=0, holds=0))
+            app = turn.apps.get(case.app)
+            if app is not None:
+                turn.put(replace(app, fails=0))  # what it failed of was not its own: the next start is at once
 
 
 # -- folding
@@ -253,11 +255,10 @@ def _adopt(turn: Turn, parent: Case) -> None:
     for case in list(turn.cases.values()):
         if not case.app or case.parent or case.incident.symptom not in LIFE or turn.ns - case.incident.opened_ns > window_ns:
             continue
-        if case.signs:
-            case = diagnosed(turn, case)
-        causes = case.incident.causes
+        again = diagnosed(turn, case) if case.signs else case
+        causes = again.incident.causes
         if causes and causes[0].kind is cause:
-            join(turn, case, turn.cases[parent.number])
+            join(turn, again, turn.cases[parent.number])
 
 
 def join(turn: Turn, child: Case, parent: Case) -> None:

@@ -104,9 +104,9 @@ def _answer(turn: Turn, s: Ordered) -> None:
             continue
         remedy = case.incident.planned
         if s.action == A.APPROVE and remedy is not None:
-            case = turn.keep(replace(case, approved=(*case.approved, remedy), wait_ns=0))
-            turn.decided("approved", case, case.app, int(remedy), s.by[:64])
-            care.approved(turn, case, remedy)
+            allowed = turn.keep(replace(case, approved=(*case.approved, remedy), wait_ns=0))
+            turn.decided("approved", allowed, case.app, int(remedy), s.by[:64])
+            care.approved(turn, allowed, remedy)
         else:
             turn.decided("rejected", case, case.app, -1 if remedy is None else int(remedy), s.by[:64])
             care.escalate(turn, case)

@@ -24,6 +24,8 @@ BY_RUN = frozenset({R.RESTART, R.CLEAN_RESTART, R.RESTART_GROUP, R.RESTORE_CONFI
 # a repeat of these may help as long as the budget lasts: it passes or it does not
 REPEATS = frozenset({R.RESTART})
 REPEAT_CLASSES = frozenset({CauseClass.CRASH, CauseClass.HANG, CauseClass.EXTERNAL, CauseClass.CONFIGURATION})
+# states in which only the slow retry acts
+SLOW = frozenset({IncidentState.ESCALATED, IncidentState.AWAITING_APPROVAL})
 SOON_S = 86_400
 CALM_MOST_S = 600.0
 WORSE_LEAST = 3
@@ -44,7 +46,9 @@ def probation_ns(turn: Turn, case: Case, remedy: RemedyKind) -> int:
 def calm(turn: Turn, case: Case) -> None:
     """No symptom is left: from now on it must stay so."""
     remedy = case.remedy if case.remedy is not None and case.remedy is not R.HOLD else R.LOOK_AGAIN
-    turn.keep(replace(case, verify_ns=turn.ns + probation_ns(turn, case, remedy), wait_ns=0, armed=None))
+    wait_ns = case.wait_ns if case.incident.state in SLOW or case.remedy is R.HOLD else 0
+    armed = case.armed if case.incident.state in SLOW else None
+    turn.keep(replace(case, verify_ns=turn.ns + probation_ns(turn, case, remedy), wait_ns=wait_ns, armed=armed))
 
 
 def carried(turn: Turn, case: Case) -> None:
@@ -54,17 +58,17 @@ def carried(turn: Turn, case: Case) -> None:
     turn.keep(moved(replace(case, act=0, act_due_ns=0), IncidentEvent.CARRIED))
 
 
-def run_began(turn: Turn, app: str, by: int, *, image: str, before: str) -> None:
+def run_began(turn: Turn, app: str, by: int, image: str) -> None:
     """A new run of an app: remedies that are done by it are done."""
     for case in turn.cases_of(app):
-        same_image = bool(image and image == before)
+        same_image = bool(image and image == case.left_image)
         if case.remedy in BY_RUN and not (case.remedy is R.ROLLBACK and same_image):
             carried(turn, replace(case, rolled_back=case.rolled_back or case.remedy is R.ROLLBACK))
         elif case.remedy is R.ROLLBACK:
             continue
         elif case.act:
             turn.keep(replace(case, act=0, act_due_ns=0))
-        elif case.armed is not None or case.remedy is None:
+        elif case.remedy is None and case.incident.state not in SLOW:
             turn.keep(replace(case, armed=None, wait_ns=0))
             turn.decided("started by", case, app, by)
 
@@ -73,13 +77,13 @@ def run_ready(turn: Turn, app: str, down_ns: int) -> None:
     """The run does its work: downtime is counted, probations begin."""
     gone_ms = (turn.ns - down_ns) // 1_000_000 if down_ns else 0
     for case in turn.cases_of(app):
-        incident = replace(case.incident, downtime_ms=case.incident.downtime_ms + gone_ms) if any_life(case) else case.incident
-        case = turn.keep(replace(case, incident=incident))
-        if case.remedy in BY_RUN:
-            if case.incident.state is IncidentState.ACTING:
-                carried(turn, case)
-                case = turn.cases[case.number]
-            turn.keep(replace(case, verify_ns=turn.ns + probation_ns(turn, case, case.remedy)))
+        if any_life(case) and gone_ms:
+            turn.keep(replace(case, incident=replace(case.incident, downtime_ms=case.incident.downtime_ms + gone_ms)))
+        if case.remedy is None or case.remedy not in BY_RUN:
+            continue
+        if case.incident.state is IncidentState.ACTING:
+            carried(turn, turn.cases[case.number])
+        turn.keep(replace(turn.cases[case.number], verify_ns=turn.ns + probation_ns(turn, case, case.remedy)))
 
 
 def any_life(case: Case) -> bool:
@@ -203,7 +207,7 @@ def act_ended(turn: Turn, number: int, *, ok: bool, reason: int, doubt: bool) ->
     if doubt:
         in_doubt(turn, case)
     elif not ok:
-        refused(turn, case, pending.verb, reason)
+        refused(turn, case, reason)
     elif case.remedy is R.RESTORE_CONFIG and pending.verb is Verb.RESTORE_CONFIG:
         _start_after(turn, case)
     elif case.remedy is not None and case.remedy not in BY_RUN and case.incident.state is IncidentState.ACTING:
@@ -248,7 +252,7 @@ WAITS = frozenset({reasons.BUSY, reasons.APP_BUSY, reasons.NOT_NOW, reasons.LEFT
 FINE = frozenset({reasons.ALREADY, reasons.NOTHING_TO_DO})
 
 
-def refused(turn: Turn, case: Case, verb: Verb, reason: int) -> None:
+def refused(turn: Turn, case: Case, reason: int) -> None:
     """Somebody said no to an act."""
     remedy = case.remedy
     if remedy is None or remedy is R.HOLD:
@@ -279,27 +283,43 @@ def note_tried(turn: Turn, case: Case, remedy: RemedyKind, outcome: Outcome, rea
 def trial_failed(turn: Turn, app: str, image: str, back_to: str) -> None:
     """The guard judged a trial and went back (or had nowhere to go): its remedy is told as ours."""
     for case in turn.cases_of(app):
-        if not case.has(SymptomKind.TRIAL_FAILED):
-            continue
-        turn.settle(case.act)
-        if case.remedy is not None and case.remedy is not R.ROLLBACK:
-            case = ended(case, Outcome.FAILED, turn.ns)
-        if case.remedy is not R.ROLLBACK:
-            case = tried(case, Tried(R.ROLLBACK, Outcome.RUNNING, 0.0, turn.ns, 0, back_to))
-        incident = replace(
-            case.incident, image=image, image_version=_version(turn, app, image) or case.incident.image_version, image_status=ImageStatus.BLOCKED
-        )
-        case = replace(case, incident=incident, remedy=R.ROLLBACK, act=0, act_due_ns=0, armed=None, began_ns=turn.ns, verify_ns=0, wait_ns=0, rolled_back=True)
-        if not back_to:
-            case = ended(case, Outcome.REFUSED, turn.ns, reasons.LAST_GOOD)
-            turn.keep(moved(replace(case, remedy=None, floor=R.CALL), IncidentEvent.AGAIN), tell=True)
-            continue
-        case = moved(moved(case, IncidentEvent.AGAIN), IncidentEvent.ACT)
-        wait_s = turn.policy.start_grace_s + turn.spec(app).start_ms / 1000
-        turn.keep(replace(case, act_due_ns=turn.ns + round(wait_s * NS)), tell=True)
-        found = turn.apps[app]
-        if found.up and found.image == back_to:
-            run_began(turn, app, 0, image=back_to, before=image)
+        if case.has(SymptomKind.TRIAL_FAILED):
+            _went_back(turn, case, image, back_to)
+
+
+def _went_back(turn: Turn, case: Case, image: str, back_to: str) -> None:
+    app = case.app
+    turn.settle(case.act)
+    if case.remedy is not None and case.remedy is not R.ROLLBACK:
+        case = ended(case, Outcome.FAILED, turn.ns)
+    if case.remedy is not R.ROLLBACK:
+        case = tried(case, Tried(R.ROLLBACK, Outcome.RUNNING, 0.0, turn.ns, 0, back_to))
+    incident = replace(case.incident, image=image, image_version=_version(turn, app, image) or case.incident.image_version, image_status=ImageStatus.BLOCKED)
+    case = replace(
+        case,
+        incident=incident,
+        remedy=R.ROLLBACK,
+        act=0,
+        act_due_ns=0,
+        armed=None,
+        began_ns=turn.ns,
+        verify_ns=0,
+        wait_ns=0,
+        rolled_back=True,
+        left_image=image,
+    )
+    if not back_to:
+        case = ended(case, Outcome.REFUSED, turn.ns, reasons.LAST_GOOD)
+        turn.keep(moved(replace(case, remedy=None, floor=R.CALL), IncidentEvent.AGAIN), tell=True)
+        return
+    case = moved(moved(case, IncidentEvent.AGAIN), IncidentEvent.ACT)
+    wait_s = turn.policy.start_grace_s + turn.spec(app).start_ms / 1000
+    turn.keep(replace(case, act_due_ns=turn.ns + round(wait_s * NS)), tell=True)
+    found = turn.apps[app]
+    if found.up and found.image == back_to:
+        run_began(turn, app, 0, back_to)
+        if found.ready:
+            run_ready(turn, app, 0)
 
 
 def _version(turn: Turn, app: str, image: str) -> str:

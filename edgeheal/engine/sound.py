@@ -21,10 +21,10 @@ def _types(default: object) -> tuple[type, ...]:
 
 
 def _table() -> dict[type, tuple[tuple[str, tuple[type, ...]], ...]]:
-    table = {}
+    table: dict[type, tuple[tuple[str, tuple[type, ...]], ...]] = {}
     for cls in SIGNALS:
         blank = cls()
-        rows = []
+        rows: list[tuple[str, tuple[type, ...]]] = []
         for field in fields(cls):
             if field.name in _NONE.get(cls, ()):
                 rows.append((field.name, (type(None), float, int) if cls is Reading else (type(None), int)))

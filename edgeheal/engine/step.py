@@ -23,7 +23,7 @@ from edgeheal.core.now import Now
 from edgeheal.core.policy import Policy
 from edgeheal.core.symptom import Symptom
 from edgeheal.core.values import replace
-from edgeheal.detect import foreign
+from edgeheal.detect import foreign, link
 from edgeheal.detect import senses as detectors
 from edgeheal.engine import care, deadlines, facts, orders, outcome
 from edgeheal.engine.notice import frames_came, notice, release
@@ -36,7 +36,7 @@ Found = tuple[Symptom, ...]
 APPS_MOST = 256
 
 
-def step(state: State, signal: object, now: Now) -> tuple[State, tuple[Effect, ...]]:
+def step(state: State, signal: Any, now: Now) -> tuple[State, tuple[Effect, ...]]:
     """Fold one signal into the state. The state given is spent: its learned memory goes on in the new one."""
     if state.boot and now.boot != state.boot:
         state = rebooted(state, now)
@@ -83,7 +83,7 @@ def _heard(turn: Turn, signal: Any) -> Found:
         return ()
     around = turn.around("")
     found = hear_box(senses.box, signal, around)
-    senses.sooner(detectors.link.due(senses.box.link, around))
+    senses.sooner(link.due(senses.box.link))
     return found
 
 
@@ -133,7 +133,7 @@ def _seen(turn: Turn, s: sig.AppSeen) -> Found:
     for symptom in found:
         notice(turn, symptom)
     if app.up and before is not None and app.run != before.run:
-        _run_began(turn, s.app, s.started_by, before)
+        outcome.run_began(turn, s.app, s.started_by, app.image)
         if app.ready:
             _run_is_ready(turn, s.app, before.down_ns)
     elif app.up and app.ready and before is not None and not before.ready:
@@ -144,7 +144,6 @@ def _seen(turn: Turn, s: sig.AppSeen) -> Found:
 
 
 def _started(turn: Turn, s: sig.AppStarted) -> Found:
-    before = turn.apps.get(s.app)
     if not facts.started(turn, s):
         return ()
     found = _heard(turn, s)
@@ -152,12 +151,8 @@ def _started(turn: Turn, s: sig.AppStarted) -> Found:
         found += foreign.restarted(turn.state.senses.of(s.app).hands, s.app, "", turn.around(s.app))
     for symptom in found:
         notice(turn, symptom)
-    _run_began(turn, s.app, s.by, before)
+    outcome.run_began(turn, s.app, s.by, turn.apps[s.app].image)
     return ()
-
-
-def _run_began(turn: Turn, app: str, by: int, before: App | None) -> None:
-    outcome.run_began(turn, app, by, image=turn.apps[app].image, before=before.image if before is not None else "")
 
 
 def _ready(turn: Turn, s: sig.AppReady) -> Found:
@@ -296,7 +291,7 @@ def _port(turn: Turn, s: sig.PortHeld) -> Found:
     return (Symptom(SymptomKind.PORT_HELD, s.app, holder, channel=Channel.KERNEL, evidence=(fact,), serious=True),)
 
 
-def _nothing(turn: Turn, s: sig.Signal) -> Found:
+def _nothing(_turn: Turn, _signal: sig.Signal) -> Found:
     return ()
 
 

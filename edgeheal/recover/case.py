@@ -25,7 +25,7 @@ class Case:
     `armed`: chosen, and due when the
     wait is over. `holds`: looks taken while held. `barred`: rungs that cannot or may no longer be used. `parent`: the case it is folded into.
     `spent`: ledger keys this case charged, for a refund. `onsets`: when symptoms began, mono ns, newest last. `was_up`: the remedy was used on a
-    running app. `rolled_back`: this case went back to an older image already.
+    running app. `rolled_back`: this case went back to an older image already. `left_image`: what ran when the remedy was ordered.
     """
 
     incident: Incident
@@ -52,6 +52,7 @@ class Case:
     frames: tuple[str, ...] = ()
     was_up: bool = False
     rolled_back: bool = False
+    left_image: str = ""
 
     @property
     def number(self) -> int:
