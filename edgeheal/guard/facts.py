@@ -127,9 +127,10 @@ class Facts:
     def said(self, app: "App", code: int, *, seconds: int = 0, say: bytes = b"") -> None:
         """A word of the app: evidence only. Told at most four times a second, kept for nobody."""
         now = time.monotonic_ns()
-        if code in (f.SAID_STATUS, f.SAID_EXTEND) and now - app.said_ns < SAID_EVERY_NS:
-            return
-        app.said_ns = now
+        if code in (f.SAID_STATUS, f.SAID_EXTEND):
+            if now - app.said_ns < SAID_EVERY_NS:
+                return
+            app.said_ns = now
         self.event(f.EV_SAID, app, code=code, a=seconds, say=say, keep=False)
 
     def busy(self, app: "App", seconds: int) -> None:

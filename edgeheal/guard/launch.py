@@ -145,7 +145,8 @@ class Launch:
     @property
     def hard_apps(self) -> "list[str]":
         """Apps that must be ready first."""
-        return [name for kind, name, hard in (self.record.get("needs") or []) if kind == "app" and hard]
+        rows = [*(self.record.get("needs") or []), *(self.word.get("needs") or [])]
+        return list(dict.fromkeys(name for kind, name, hard in rows if kind == "app" and hard and name != self.app))
 
     def limit(self, name: str) -> int:
         """The manifest's limit, at most the device's; 0 = none said."""

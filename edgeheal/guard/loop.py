@@ -130,10 +130,6 @@ class Loop:
             wait = max(0.0, (due - asked) / NS) if most_s < 0 else min(most_s, max(0.0, (due - asked) / NS))
         ready = self._epoll.poll(wait)
         self.turns += 1
-        now = time.monotonic_ns()
-        if due and now - max(due, asked) > STILL_NS:
-            for told in self.on_still:
-                self._guarded(told, (now - max(due, asked)) // 1_000_000)
         for fd, events in ready:
             callback = self._watched.get(fd)
             if callback is not None:
@@ -176,6 +172,11 @@ class Loop:
         return self._timers[0][0] if self._timers else 0
 
     def _fire(self, now: int) -> None:
+        """Whatever is due. A deadline far behind means that we stood still, in the wait or in a callback: that is told first."""
+        due = self._next_due()
+        if due and now - due > STILL_NS:
+            for told in self.on_still:
+                self._guarded(told, (now - due) // 1_000_000)
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             callback, timer.callback = timer.callback, None

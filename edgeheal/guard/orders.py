@@ -92,13 +92,16 @@ class Orders:
         now = time.monotonic_ns()
         recent = [at for at in app.exits if now - at < WINDOW_S * NS]
         if row is not None and row[2] >= row[0]:
-            return SLOW_S
+            return self._slow_s()
         if row is None and len(recent) > DEFAULT_STARTS:
-            return SLOW_S
+            return self._slow_s()
         streak = len(recent)
         if streak <= 1:
             return 0.0
         return min(2.0 ** (streak - 2), 60.0)
+
+    def _slow_s(self) -> float:
+        return float(self._body.config.get("slow_retry_s") or SLOW_S)
 
     def _fire(self, app: "App") -> None:
         self._timers.pop(app.name, None)
@@ -123,7 +126,7 @@ class Orders:
     def refused(self, app: "App") -> None:
         """A start by order was refused or failed: the slow retry, for ever."""
         self.cancel(app.name)
-        self._timers[app.name] = self._body.loop.after(SLOW_S, lambda: self._fire(app))
+        self._timers[app.name] = self._body.loop.after(self._slow_s(), lambda: self._fire(app))
 
     def adopt(self, app: "App") -> None:
         """How far an order was used by the guard before us."""

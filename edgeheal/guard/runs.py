@@ -97,7 +97,7 @@ class Supervisor:
         """Ask for a start. `then(reason)`: 0 once exec has worked (not: ready); NOT_READY: it waits for an app it needs."""
         app = self.apps.get(name)
         refusal = reasons.NO_SUCH_APP if app is None else reasons.UNKILLABLE if app.phase == f.PHASE_STUCK else 0
-        if app is not None and app.running and app.phase != f.PHASE_STOPPING:
+        if app is not None and app.running and app.phase != f.PHASE_STOPPING and app.run is not None and app.run.executed:
             refusal = refusal or reasons.ALREADY
         if app is None or refusal:
             _tell(then, refusal)
