@@ -118,6 +118,12 @@ class _Client(_BASE):  # type: ignore[misc]
     """paho over a socket that we made."""
 
     wire_of: Callable[[], Wire]
+    reason = 0
+
+    def _handle_pubackcomp(self, cmd: Any) -> Any:
+        packet = self._in_packet["packet"]
+        self.reason = packet[2] if len(packet) > 2 else 0  # paho 1.6 reads the reason and tells nobody
+        return super()._handle_pubackcomp(cmd)
 
     def _create_socket_connection(self) -> Wire:
         return self.wire_of()
@@ -193,7 +199,7 @@ def _listen(client: Any, connection: Connection) -> None:
         events.message(topic, bytes(message.payload), bool(message.retain))
 
     def on_publish(_client: Any, _data: Any, mid: int, code: Any = None, _properties: Any = None) -> None:
-        events.published(mid, 0 if code is None else _code(code))
+        events.published(mid, client.reason if code is None else _code(code))
 
     def on_subscribe(_client: Any, _data: Any, mid: int, codes: Any, _properties: Any = None) -> None:
         events.subscribed(mid, [_code(c) for c in codes])
