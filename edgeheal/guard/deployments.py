@@ -265,12 +265,12 @@ class Deployments:
 
     @staticmethod
     def goes_back_to(state: AppState, one: Deployment, *, lower: bool = False, target: bytes = b"") -> "Deployment | None":
-        """Whom a rollback from `one` goes to: the named one, else what ran before, else the newest mark; None: nobody."""
+        """Whom a rollback from `one` goes to: the named one; from a trial what ran before; else the next older mark, else the newest; None: nobody."""
         allowed = state.others(one, lower=lower)
         if target:
             return next((d for d in allowed if d.id == target), None)
-        before = next((d for d in allowed if d.id == state.before), None) if one.state != GOOD else None
-        return before or (allowed[0] if allowed else None)
+        back = (d for d in allowed if (d.id == state.before if one.state != GOOD else d.marked < one.marked))  # else it would be ping-pong
+        return next(back, allowed[0] if allowed else None)
 
     def switch(self, image: bytes, *, lower: bool = False) -> Move:
         """Run another GOOD deployment. A lower security counter than a GOOD running one needs `lower` (a person's or a signed word)."""

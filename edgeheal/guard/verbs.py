@@ -102,13 +102,13 @@ class Verbs:
     # -- looking ------------------------------------------------------------------------------------------------------------------
 
     def _images(self, request: "Request") -> int:
-        """Rows of the app's deployments (of all apps without a name)."""
+        """Rows of the app's deployments (of all apps without a name), newest mark first."""
         apps = [self._parts.apps[request.app]] if request.app in self._parts.apps else list(self._parts.apps.values()) if not request.app else []
         if request.app and not apps:
             return reasons.NO_SUCH_APP
         for app in apps:
             anchor = app.state.anchor()
-            for one in app.state.deployments.values():
+            for one in sorted(app.state.deployments.values(), key=lambda d: -d.marked):
                 flags = f.I_RUNNING * (one.id == app.state.run) | f.I_PREVIOUS * (one.id == app.state.before)
                 flags |= f.I_ANCHOR * (anchor is not None and anchor.id == one.id) | f.I_BLOCKED * app.state.is_blocked(one.id, one.digest)
                 left = self._parts.trials.left_s(app, one)
