@@ -10,7 +10,6 @@ What it says about itself (`SelfSaid`, part "journal"): damaged, unwritable (val
 """
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -75,7 +74,7 @@ class JournalFiles:
         self._slow = False
         self._allocate_ns = 0
         self._lines_since = 0
-        self._snapshot_ns = time.monotonic_ns()
+        self._snapshot_ns = self._mono_ns()
         held = self._log.load(disk.names(FOLDER), disk.read)
         self.recovered = fold(_frames(held), damage=held.damage, fresh=held.fresh)
         self._doubt = {intent.act: intent for intent in self.recovered.doubt}
@@ -111,7 +110,7 @@ class JournalFiles:
 
     def snapshot(self) -> bool:
         """See `ports.JournalFiles.snapshot`."""
-        self._snapshot_ns = time.monotonic_ns()
+        self._snapshot_ns = self._mono_ns()
         state = self._state()
         kept = state is not None and self._put(Snapshot(When.of(self._now()), state))
         self._lines_since = 0
@@ -132,11 +131,10 @@ class JournalFiles:
         return self._commit.bytes_written
 
     def _settle(self) -> bool:
-        started = time.monotonic_ns()
-        safe = self._commit.settle(started, DURABLE_S)
+        safe = self._commit.settle(self._mono_ns(), DURABLE_S)
         if not safe and not self._commit.dark and not self._slow:
             self._slow = True
-            self._say("slow", ok=False, value=(time.monotonic_ns() - started) / 1e6)
+            self._say("slow", ok=False, value=DURABLE_S * 1000)
         return safe
 
     def _put(self, record: Record) -> bool:
@@ -186,10 +184,13 @@ class JournalFiles:
         self._purse.spend(written, self._seconds(), essential=True)
 
     def _seconds(self) -> float:
-        return time.monotonic_ns() / NS
+        return self._mono_ns() / NS
+
+    def _mono_ns(self) -> int:
+        return self._now().mono_ns
 
     def _write(self, name: str, at: int, data: bytes) -> None:
-        self._commit.add(name, at, data, time.monotonic_ns())
+        self._commit.add(name, at, data, self._mono_ns())
 
     def _roll(self) -> None:
         """A new segment, begun with all that makes the older ones dispensable."""
@@ -198,7 +199,7 @@ class JournalFiles:
             self._commit.forget(self._log.name(oldest))
             self._log.release(oldest)
         self._log.roll()
-        self._snapshot_ns = time.monotonic_ns()
+        self._snapshot_ns = self._mono_ns()
         self._lines_since = 0
         state = self._state() or self.recovered.state
         snapshot = [] if state is None else [Snapshot(When.of(self._now()), state)]
@@ -213,7 +214,7 @@ class JournalFiles:
         self._disk.submit(self._log.allocations(), self._allocated)
 
     def _allocated(self, ended: Ended) -> None:
-        self._allocate_ns = time.monotonic_ns() + RETRY_ALLOCATE_NS if ended.errno else 0
+        self._allocate_ns = self._mono_ns() + RETRY_ALLOCATE_NS if ended.errno else 0
 
     def _medium(self, errno: int) -> None:
         """The medium stopped (or began again) to take what we give it."""

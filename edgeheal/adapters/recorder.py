@@ -50,10 +50,22 @@ class FlightRecorder:
     """See the module. `folder`: the agent's run folder (tmpfs); `state` gives the engine's packed state."""
 
     def __init__(
-        self, disk: Disk, emit: Emit, *, folder: str, state: State, session: bytes, boot: str, device: str = "", schema: int = 1, most_bytes: int | None = None
+        self,
+        disk: Disk,
+        emit: Emit,
+        *,
+        folder: str,
+        state: State,
+        session: bytes,
+        boot: str,
+        device: str = "",
+        schema: int = 1,
+        most_bytes: int | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Reads what a dead agent left (`survivor`); `start` begins to record."""
         self._disk = disk
+        self._clock = clock
         self._emit = emit
         self._folder = folder
         self._state = state
@@ -192,7 +204,7 @@ class FlightRecorder:
                 self._tapes[number] = Tape(name, number, at=(0, 0), size_bytes=size, decided=False)
 
     def _mark(self, opened: set[int], decided: set[int], closed: set[int]) -> None:
-        now_ns = time.monotonic_ns()
+        now_ns = self._clock()
         for number in opened:
             if number not in self._tapes and self._ring.generations:
                 name = f"{FOLDER}/{self._session.hex()}-{number:06d}-{short_id(self._session, number)}.ehr"
@@ -248,7 +260,7 @@ class FlightRecorder:
                 self._troubled = True
                 self._say("unwritable", ok=False, value=float(ended.errno), text=os.strerror(ended.errno))
             tape.at, tape.size_bytes, tape.steps = None, 0, 0  # begun anew: what is on the medium is not known
-            tape.decided, tape.first_ns = True, time.monotonic_ns()
+            tape.decided, tape.first_ns = True, self._clock()
             return
         if self._troubled:
             self._troubled = False
@@ -260,7 +272,7 @@ class FlightRecorder:
         """Write all that is open now. For a clean stop."""
         for tape in list(self._tapes.values()):
             if tape.decided and tape.incident not in self._writing:
-                self._write_tape(tape, time.monotonic_ns())
+                self._write_tape(tape, self._clock())
 
     def _say(self, what: str, *, ok: bool, value: float = 0.0, text: str = "") -> None:
         self._says.append(SelfSaid(part="recorder", what=what, ok=ok, value=value, text=text))

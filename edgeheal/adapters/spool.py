@@ -14,7 +14,7 @@ What it says about itself (`SelfSaid`, part "spool"): damaged, unwritable (value
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from edgeheal.core import reasons
 from edgeheal.core.now import NS
@@ -52,10 +52,21 @@ def _salt() -> int:
 class Spool:
     """See the module."""
 
-    def __init__(self, disk: Disk, emit: Emit, *, session: bytes, encode: Encode, size_bytes: int = SIZE_BYTES, slot_bytes: int = SLOT_BYTES) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        emit: Emit,
+        *,
+        session: bytes,
+        encode: Encode,
+        size_bytes: int = SIZE_BYTES,
+        slot_bytes: int = SLOT_BYTES,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         """Reads what is there (blocks), then begins `session` (6 random bytes)."""
         self._disk = disk
         self._emit = emit
+        self._clock = clock
         self._slot_bytes = slot_bytes
         self._says: deque[SelfSaid] = deque()
         self._aside: OrderedDict[Key, int] = OrderedDict()
@@ -83,7 +94,7 @@ class Spool:
             bodies=bodies,
             encode=encode,
             cursor=self._cursor,
-            clock=time.monotonic_ns,
+            clock=clock,
         )
         self._index = found.index
         self._begin(found, session, certain=cursor is not None or bool(held.damage))
@@ -121,14 +132,14 @@ class Spool:
         """See `ports.Spool.put`. A body that no broker would take is not kept, but told."""
         refuse, most = 0, DARK_MOST * (2 if critical else 1)
         if self._commit.waiting_bytes > most:
-            self._commit.settle(time.monotonic_ns(), DURABLE_S)
+            self._commit.settle(self._clock(), DURABLE_S)
         if len(body) > min(BODY_MOST, self._segments.capacity // 2):
             refuse = reasons.TOO_LARGE
         elif self._commit.waiting_bytes > most:
             refuse = reasons.UNWRITABLE
         seq = self._log.append(body, severity=severity, critical=critical, incident=incident, at_s=at_s, fingerprint=fingerprint, refuse=refuse)
         if critical:
-            self._commit.settle(time.monotonic_ns(), DURABLE_S)
+            self._commit.settle(self._clock(), DURABLE_S)
         return seq
 
     # -- the link's side
@@ -160,7 +171,7 @@ class Spool:
         if self._index.acknowledge(session, upto, exceptions):
             self._log.handed = {key for key in self._log.handed if self._index.find(*key) >= 0}
             self._blame.forget(self._waits)
-            self._cursor_ns = self._cursor_ns or time.monotonic_ns() + CURSOR_NS
+            self._cursor_ns = self._cursor_ns or self._clock() + CURSOR_NS
             if len(self._index.empty_segments(self._segments.number)) > 1:
                 self._log.release()
 
@@ -186,8 +197,8 @@ class Spool:
         head = self._index.head(self._index.find(*key))
         self._log.stand_in(Standin(StandinKind.SET_ASIDE, (Span(*key, key[1]),), 1, head.severity, head.fingerprint, head.at_s, head.at_s, reason))
         self._say("set_aside", value=float(reason))
-        self._cursor_ns = self._cursor_ns or time.monotonic_ns() + CURSOR_NS
-        self._commit.urge(time.monotonic_ns())
+        self._cursor_ns = self._cursor_ns or self._clock() + CURSOR_NS
+        self._commit.urge(self._clock())
 
     def _put_aside(self, key: Key, reason: int) -> None:
         row = self._index.find(*key)
@@ -227,10 +238,10 @@ class Spool:
         """Everything, the cursor too, is on the medium: True. For a clean stop."""
         if self._cursor_ns:
             self._cursor()
-        return self._commit.settle(time.monotonic_ns(), DURABLE_S)
+        return self._commit.settle(self._clock(), DURABLE_S)
 
     def _write(self, name: str, at: int, data: bytes) -> None:
-        self._commit.add(name, at, data, time.monotonic_ns())
+        self._commit.add(name, at, data, self._clock())
 
     def _read_segment(self, number: int) -> bytes | None:
         """Waits once for a medium that hangs; while that read is out nobody waits again."""
@@ -247,7 +258,7 @@ class Spool:
         """What the fleet has, on the medium before what is written after it. In its own space: a full disk does not matter."""
         self._cursor_ns = 0
         self._cursor_count += 1
-        now_ns = time.monotonic_ns()
+        now_ns = self._clock()
         data = pack_cursor(Cursor(self._index.stored(), dict(self._aside), self._cursor_count))
         self._commit.also(Write(CURSOR, self._cursor_count % 2 * CURSOR_BYTES, data), now_ns)
         self._commit.also(Sync(CURSOR), now_ns)
@@ -265,7 +276,7 @@ class Spool:
         self._disk.submit([Allocate(CURSOR, 2 * CURSOR_BYTES), *self._segments.allocations()], self._allocated)
 
     def _allocated(self, ended: Ended) -> None:
-        self._allocate_ns = time.monotonic_ns() + RETRY_NS if ended.errno else 0
+        self._allocate_ns = self._clock() + RETRY_NS if ended.errno else 0
 
     # -- ports.Source
 

@@ -25,7 +25,7 @@ class Life:
     def open(self, session: bytes = b"sessA.") -> JournalFiles:
         return JournalFiles(self.disk, lambda s: None, session=session, now=lambda: Now("boot", 1), state=lambda: pack_state({"n": self.state}), **SMALL)
 
-    def run(self, acts: int = 120) -> None:
+    def run(self, acts: int = 100) -> None:
         try:
             journal = self.open()
             for n in range(1, acts + 1):
@@ -42,10 +42,10 @@ class Life:
 def test_a_cut_at_any_operation_leaves_each_durable_intent_with_its_outcome_or_in_doubt() -> None:
     whole = Life(CutDisk())
     whole.run()
-    assert whole.disk.ops > 300
-    assert len(whole.open(b"sessB.").recovered.doubt) == 30
+    assert whole.disk.ops > 250
+    assert len(whole.open(b"sessB.").recovered.doubt) == 25
     for cut_at in range(1, whole.disk.ops + 1):
-        for seed in (0, -1, 7):
+        for seed in (0, 7) if cut_at % 4 else (0, -1, 7):
             life = Life(CutDisk(cut_at=cut_at))
             life.run()
             found = Life(CutDisk(life.disk.remains(seed))).open(b"sessB.").recovered

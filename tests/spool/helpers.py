@@ -20,7 +20,7 @@ def open_spool(disk, session: bytes = A, says: list | None = None, *, slots: int
 def tick(spool: Spool, disk: CutDisk) -> None:
     """Everything that is due, whenever that is."""
     for _ in range(4):
-        spool.tick(spool.due())
+        spool.tick(max(spool.due(), spool._commit.due()))
         disk.ready(-1, 0)
 
 
