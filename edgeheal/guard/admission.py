@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from edgeheal.guard.appstate import AppState, Deployment
     from edgeheal.guard.body import Body
-    from edgeheal.guard.steps import Job
+    from edgeheal.guard.steps import Job, Wait
     from edgeheal.guard.trustkeep import TrustKeep
 
     Record = dict[str, Any]
@@ -58,10 +58,11 @@ class Verdict:
 class Admission:
     """Verdicts by image id."""
 
-    __slots__ = ("_body", "_trust", "_verdicts")
+    __slots__ = ("_body", "_ready", "_trust", "_verdicts")
 
-    def __init__(self, body: "Body", trust: "TrustKeep") -> None:
-        """`trust` says which is the newest."""
+    def __init__(self, body: "Body", trust: "TrustKeep", ready: "Wait") -> None:
+        """`trust` says which is the newest, once `ready` (a wait) is over."""
+        self._ready = ready
         self._body = body
         self._trust = trust
         self._verdicts: dict[bytes, Verdict] = {}
@@ -116,6 +117,7 @@ class Admission:
         return verdict
 
     def _ask(self, state: "AppState", one: "Deployment") -> "Job":
+        yield self._ready
         if not self._trust.newest:
             raise Refused(self._trust.reason, "the device's trust cannot be read")
         under = self._trust.envelope(one.trust) if one.trust else b""

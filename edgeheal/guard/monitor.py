@@ -72,7 +72,7 @@ class Monitor(keeper.Keeper):
             os.makedirs(folder, mode=0o700, exist_ok=True)
         parts.ledger = Ledger(body.loop, body.layout.guard)
         parts.trust = TrustKeep(body, parts.ledger.counters)
-        parts.admission = Admission(body, parts.trust)
+        parts.admission = Admission(body, parts.trust, parts.until_proven)
         imports = Imports(parts)
         parts.sweep = Sweep(parts, imports)
         parts.rejudge = Rejudge(parts, imports)
