@@ -79,7 +79,7 @@ def run_explain(args: argparse.Namespace) -> int:
     layout = common.layout(args)
     try:
         answer = ask(layout.control_socket, "explain", incident=args.incident)
-        found = None if answer.get("none") else plain.from_plain(Incident, answer["incident"])
+        found = None if answer.get("none") else _incident(answer["incident"])
         document = answer.get("document")
     except AgentUnreachableError:
         from edgeheal.cli import offline
@@ -97,6 +97,12 @@ def run_explain(args: argparse.Namespace) -> int:
         for line in explain_screen.explain(found, width()):
             common.put(line)
     return 0
+
+
+def _incident(document: dict[str, Any]) -> Incident:
+    """The incident out of a control answer, whose bytes are hexadecimal."""
+    found: Incident = plain.from_plain(Incident, document | {name: bytes.fromhex(document[name]) for name in ("session", "fingerprint")})
+    return found
 
 
 def choose(incidents: list[Incident], wanted: str) -> Incident | None:

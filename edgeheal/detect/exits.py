@@ -79,8 +79,8 @@ def _loop(mem: Ends, signal: AppExited, around: Around) -> tuple[Symptom, ...]:
 def failed(mem: Ends, signal: StartFailed, around: Around) -> tuple[Symptom, ...]:
     """A start that did not come about; an image that may not run is held, which is another thing than failing."""
     mem.slow = False
-    if not around.wanted or signal.reason in (reasons.ALREADY, reasons.PAUSED, reasons.BUSY):
-        return ()
+    if not around.wanted or signal.reason in (reasons.ALREADY, reasons.PAUSED, reasons.BUSY, reasons.NO_SUCH_IMAGE):
+        return ()  # no image yet is no failure: a config may come before its image
     kind = SymptomKind.APP_HELD if signal.reason in HELD else SymptomKind.START_FAILED
     fact = Evidence(EvidenceCode.REASON, signal.reason, signal.errno)
     return (Symptom(kind, signal.app, channel=Channel.GUARD, evidence=(fact,), detail=f"r{signal.reason}e{signal.errno}", serious=True),)

@@ -39,8 +39,8 @@ def seen(turn: Turn, s: sig.AppSeen) -> tuple[Symptom, ...]:
         app = replace(app, started_ns=s.started_ns or turn.ns, ready_ns=turn.ns if ready else 0)
     turn.put(app)
     _moved(turn, app)
-    if not s.wanted:
-        return ()
+    if not s.wanted or (not s.image and not app.held):
+        return ()  # nothing is wanted of it, or there is no image yet: no failure
     if app.stuck:
         return (stuck_symptom(s.app, s.run, 0, ""),)
     if app.held and not up:
