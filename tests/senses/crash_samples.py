@@ -25,7 +25,9 @@ PY_OTHER = """Traceback (most recent call last):
   File "/opt/gw-1.2.3/gateway.py", line 71, in main
     gateway.once()
   File "/opt/gw-1.2.3/reader.py", line 30, in once
-    os.write(self.fd, query)
+    self.port.write(query)
+  File "/opt/gw-1.2.3/vendor/site-packages/serial/serialposix.py", line 640, in write
+    n = os.write(self.fd, d)
 BrokenPipeError: [Errno 32] Broken pipe
 """
 PY_CHAINED = """Traceback (most recent call last):
