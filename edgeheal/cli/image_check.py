@@ -45,7 +45,8 @@ def verify(file: BinaryIO, trust: Trust, device: tuple[str, ...], progress: Prog
 
 def _contents(reader: BundleReader, said: manifest.Manifest, progress: Progress) -> tuple[int, int, int]:
     index = reader.index()
-    if not index or index[0].number != 0 or index[0].base is not None:
+    first = index.tree()
+    if first is None or first.base is not None:
         for row in index:
             reader.skip(row)
         reader.end()
@@ -54,13 +55,15 @@ def _contents(reader: BundleReader, said: manifest.Manifest, progress: Progress)
             hint="install it on a device, or verify the full bundle",
         )  # fmt: skip
     ref = said.tree
-    rows = tree.decode(b"".join(reader.content(index[0], ref.size_bytes, ref.digest, None, part="tree")), ref)
+    rows = tree.decode(b"".join(reader.content(first, ref.size_bytes, ref.digest, None, part="tree")), ref)
     tree.check_programs(said, rows)
     contents = tree.contents(rows)
     bundle.check_index(index, ref.size_bytes, contents)
     total = sum(c.size for c in contents)
     done = carried = 0
-    for row in index[1:]:
+    for row in index:
+        if row.number == 0:
+            continue
         content = contents[row.number - 1]
         if row.base is None:
             for _ in reader.content(row, content.size, content.digest, None):
@@ -93,8 +96,9 @@ def inspect(file: BinaryIO, *, with_files: bool) -> dict[str, Any]:
         "payload_bytes": sum(row.length for row in index),
         "objects": None,
     }
-    if index and index[0].number == 0 and index[0].base is None:
-        rows = tree.decode(b"".join(reader.content(index[0], said.tree.size_bytes, said.tree.digest, None, part="tree")), said.tree)
+    first = index.tree()
+    if first is not None and first.base is None:
+        rows = tree.decode(b"".join(reader.content(first, said.tree.size_bytes, said.tree.digest, None, part="tree")), said.tree)
         shown["objects"] = sum(1 for c in tree.contents(rows) if c.size)
         if with_files:
             shown["files"] = [_shown(row) for row in rows]

@@ -93,8 +93,8 @@ class Folder:
             if status.st_size > most:
                 raise OSError(27, "is too long", path)
             data = b""
-            while len(data) <= most:
-                piece = os.read(fd, most + 1 - len(data))
+            while len(data) <= min(most, status.st_size):
+                piece = os.read(fd, min(most, status.st_size) + 1 - len(data))
                 if not piece:
                     return data
                 data += piece

@@ -40,13 +40,13 @@ from typing import Any
 from edgeheal.core import reasons
 from edgeheal.core.errors import EdgeHealError, ImageError
 from edgeheal.guard import child, installed
+from edgeheal.guard.apart import signers
 from edgeheal.guard.folders import FOLDER_FLAGS, NEW_FLAGS, READ_FLAGS, Folder, remove, write_all
 from edgeheal.image import admission, bundle, manifest, tree, verdict
 from edgeheal.image.codec import STEP
 from edgeheal.image.manifest import MAX_IMAGE, Manifest
 from edgeheal.image.reader import Base, BundleReader
 from edgeheal.trust import chain, document, envelope
-from edgeheal.trust.verify import signers
 
 _MARGIN = 1024 * 1024  # free bytes left to others
 _BLOCK = 4096
@@ -148,7 +148,7 @@ class Import:
         self,
         folder: Folder,
         proven: tuple[envelope.Envelope, Manifest, tuple[chain.Link, ...]],
-        index: tuple[bundle.IndexRow, ...],
+        index: bundle.Index,
         made: tuple[str, int] | None,
     ) -> None:
         signed, said, links = proven
@@ -168,12 +168,13 @@ class Import:
             raise
         self._contents(folder, kinds, contents, index)
 
-    def _tree(self, folder: Folder, said: Manifest, index: tuple[bundle.IndexRow, ...]) -> tuple[tree.Row, ...]:
+    def _tree(self, folder: Folder, said: Manifest, index: bundle.Index) -> tuple[tree.Row, ...]:
         """The tree, out of the bundle, an earlier attempt, or an installed image that has the very same."""
         ref = said.tree
-        if index and index[0].number == 0:
-            base = self._tree_base(index[0].base)
-            data = b"".join(self._reader.content(index[0], ref.size_bytes, ref.digest, base, part="tree"))
+        first = index.tree()
+        if first is not None:
+            base = self._tree_base(first.base)
+            data = b"".join(self._reader.content(first, ref.size_bytes, ref.digest, base, part="tree"))
         else:
             data = self._held_tree(folder, ref.digest)
         rows = tree.decode(data, ref)
@@ -196,7 +197,7 @@ class Import:
             )
         return held
 
-    def _contents(self, folder: Folder, kinds: dict[bytes, int], contents: tuple[tree.Content, ...], index: tuple[bundle.IndexRow, ...]) -> None:
+    def _contents(self, folder: Folder, kinds: dict[bytes, int], contents: tuple[tree.Content, ...], index: bundle.Index) -> None:
         """Prove and write what the bundle brings and nobody holds; then everything must be there."""
         folder.at("objects/x", make=0o700)
         bases = self._look_up(kinds, {row.base for row in index if row.base and row.number})

@@ -15,7 +15,7 @@ from edgeheal.core.errors import EdgeHealError
 from edgeheal.guard.folders import Folder
 from edgeheal.image import manifest, tree
 from edgeheal.trust import envelope
-from edgeheal.trust.canonical import NotCanonicalError, loose
+from edgeheal.trust.canonical import items
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -49,11 +49,7 @@ def tree_list(folder: Folder, id_hex: str) -> bytes | None:
 
 def files(data: bytes) -> Iterator[tuple[bytes, int, str]]:
     """(digest, kind, path) of each file of a tree list that is proven already."""
-    try:
-        rows = loose(data)
-    except NotCanonicalError:
-        return
-    for row in rows:
+    for row in items(data):
         if row[1] <= tree.EXECUTABLE:
             yield row[3], row[1], row[0]
 

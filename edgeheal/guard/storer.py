@@ -39,6 +39,7 @@ from edgeheal.image.manifest import Manifest
 from edgeheal.trust import envelope
 
 _FOLDER_MODE = 0o755
+_NEW, _LINKED = 2, 1  # how a row came to its path
 
 
 def main(_words: list[str] | None = None) -> int:
@@ -105,25 +106,23 @@ class Storing:
         self._folder = folder
         self._answers = answers
         self._uid = os.geteuid()
-        self._linked: set[str] = set()
-        self._first: dict[tuple[bytes, int], str] = {}
-        self._places: dict[tuple[bytes, int], installed.Place] = {}
-        self._held: dict[str, Folder] = {}
+        self._first: tuple[dict[bytes, int], dict[bytes, int]] = ({}, {})
 
     def run(self) -> dict[str, Any]:
         """Build, sync, re-read; the values of "done"."""
         said, rows = self._lists()
         self._sweep(rows)
         self._folder.at("files/x", make=_FOLDER_MODE)
+        for i, row in enumerate(rows):
+            if row.kind <= tree.EXECUTABLE and row.size:
+                self._first[row.kind].setdefault(row.digest, i)
         numbers = {c.digest: c.number for c in tree.contents(rows)}
-        for digest, kind, place in installed.held(self._request["store"], self._request["app"], self._request.get("trees")):
-            if digest in numbers:
-                self._places.setdefault((digest, kind), place)
-        with contextlib.ExitStack() as stack:
-            files = stack.enter_context(Folder("files", self._folder.fd))
+        with Folder("files", self._folder.fd) as files:
+            there = self._from_installed(files, rows, numbers)
+            linked = sum(there)
             for i, row in enumerate(rows):
-                if row.kind != tree.LINK:
-                    self._place(files, row, numbers.get(row.digest, 0))
+                if row.kind != tree.LINK and not there[i]:
+                    there[i] = self._place(files, rows, i, numbers.get(row.digest, 0), there)
                 self._answers.progress(child.STEP_MOVE, i + 1, len(rows))
             for row in rows:
                 if row.kind == tree.LINK:
@@ -133,8 +132,8 @@ class Storing:
             os.fchmod(self._folder.fd, _FOLDER_MODE)
             self._answers.progress(child.STEP_SYNC, 0, 1)
             sync_all(self._folder.fd)
-            reread = self._reread(files, rows)
-        return {"bytes": said.tree.total_bytes, "files": len(rows), "linked": len(self._linked), "reread": reread}
+            reread = self._reread(files, rows, there)
+        return {"bytes": said.tree.total_bytes, "files": len(rows), "linked": linked, "reread": reread}
 
     def _lists(self) -> tuple[Manifest, tuple[tree.Row, ...]]:
         """Manifest and tree list, read again and made read-only; the id must be the one that was asked for."""
@@ -172,24 +171,55 @@ class Storing:
         finally:
             os.close(fd)
 
-    def _place(self, files: Folder, row: tree.Row, number: int) -> None:
-        """Bring one file or empty folder to its path."""
+    def _from_installed(self, files: Folder, rows: tuple[tree.Row, ...], numbers: dict[bytes, int]) -> bytearray:
+        """Hard links to what installed images hold and nobody staged, if it looks as it must; row -> whether it is there as a link."""
+        there = bytearray(len(rows))
+        staged = self._staged()
+        at, held = "", None
+        with contextlib.ExitStack() as stack:
+            for digest, kind, place in installed.held(self._request["store"], self._request["app"], self._request.get("trees")):
+                i = self._first[kind].get(digest, -1)
+                if i < 0 or there[i] or numbers[digest] in staged:
+                    continue
+                if place.id_hex != at or held is None:
+                    stack.close()
+                    at = place.id_hex
+                    held = stack.enter_context(Folder(f"{self._request['store']}/{self._request['app']}/{at}/files"))
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    if not differs(rows[i], held.status(place.path)):
+                        self._link(held, place.path, files, rows[i])
+                        there[i] = _LINKED
+        return there
+
+    def _staged(self) -> set[int]:
+        try:
+            fd = os.open("objects", FOLDER_FLAGS, dir_fd=self._folder.fd)
+        except FileNotFoundError:
+            return set()
+        try:
+            return {int(name) for name in os.listdir(fd) if name.isascii() and name.isdecimal() and len(name) < 6}
+        finally:
+            os.close(fd)
+
+    def _place(self, files: Folder, rows: tuple[tree.Row, ...], i: int, number: int, there: bytearray) -> int:
+        """Bring one file or empty folder to its path; how it came there."""
+        row = rows[i]
         if row.kind == tree.FOLDER:
             files.at(f"{row.path}/x", make=_FOLDER_MODE)
-            return
+            return _NEW
         below, name = files.at(row.path, make=_FOLDER_MODE)
         if not row.size:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=below)
             self._finish(os.open(name, NEW_FLAGS, 0o600, dir_fd=below), row)
-            return
-        key = (row.digest, row.kind)
-        if key in self._first:
-            self._link(files, self._first[key], files, row)
-            return
-        if not (self._moved(below, name, row, number) or self._from_installed(files, row) or self._copied(files, row)):
+            return _NEW
+        first = self._first[row.kind][row.digest]
+        if first < i:
+            self._link(files, rows[first].path, files, row)
+            return there[first]
+        if not (self._moved(below, name, row, number) or self._copied(files, rows, row, i)):
             raise ImageError("neither staging nor an installed image has it", reason=reasons.MISSING_OBJECT, part="object", number=number)
-        self._first[key] = row.path
+        return _NEW
 
     def _moved(self, below: int, name: str, row: tree.Row, number: int) -> bool:
         """The staged object becomes the file; or it became it before a cut."""
@@ -210,26 +240,12 @@ class Storing:
         self._finish(fd, row)
         return True
 
-    def _from_installed(self, files: Folder, row: tree.Row) -> bool:
-        """A hard link to what an installed image holds, if it looks as it must."""
-        place = self._places.get((row.digest, row.kind))
-        if place is None:
-            return False
-        held = self._held.get(place.id_hex)
-        if held is None:
-            held = self._held[place.id_hex] = Folder(f"{self._request['store']}/{self._request['app']}/{place.id_hex}/files")
-        if differs(row, held.status(place.path)):
-            return False
-        self._link(held, place.path, files, row)
-        self._linked.add(row.path)
-        return True
-
-    def _copied(self, files: Folder, row: tree.Row) -> bool:
+    def _copied(self, files: Folder, rows: tuple[tree.Row, ...], row: tree.Row, i: int) -> bool:
         """The same content of the other kind, which needs a file of its own."""
-        other = self._first.get((row.digest, tree.FILE if row.kind == tree.EXECUTABLE else tree.EXECUTABLE))
-        if other is None:
+        other = self._first[1 - row.kind].get(row.digest, i)
+        if other >= i:
             return False
-        source, _ = files.open(other)
+        source, _ = files.open(rows[other].path)
         try:
             below, name = files.at(row.path)
             fd = os.open(name, NEW_FLAGS, 0o600, dir_fd=below)
@@ -246,7 +262,7 @@ class Storing:
         folder, held = source.at(path)
         folder = os.dup(folder)
         try:
-            below, name = files.at(row.path)
+            below, name = files.at(row.path, make=_FOLDER_MODE)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=below)
             os.link(held, name, src_dir_fd=folder, dst_dir_fd=below, follow_symlinks=False)
@@ -268,14 +284,14 @@ class Storing:
             os.unlink(name, dir_fd=below)
         os.symlink(row.target, name, dir_fd=below)
 
-    def _reread(self, files: Folder, rows: tuple[tree.Row, ...]) -> int:
-        """Every file that is new here, from the medium: size, mode, tag, owner, hash."""
+    def _reread(self, files: Folder, rows: tuple[tree.Row, ...], there: bytearray) -> int:
+        """Every file that is new here, from the medium: size, mode, tag, owner, hash. A further name of a file is looked at, not read again."""
         total = sum(row.size for row in rows)
         done = fresh = 0
-        for row in rows:
-            if row.kind <= tree.EXECUTABLE and row.path not in self._linked and self._first.get((row.digest, row.kind), row.path) not in self._linked:
+        for i, row in enumerate(rows):
+            if row.kind <= tree.EXECUTABLE and there[i] == _NEW:
                 try:
-                    prove(files, row, self._uid)
+                    prove(files, row, self._uid, read=not row.size or self._first[row.kind][row.digest] == i)
                 except EdgeHealError:
                     below, name = files.at(row.path)
                     os.unlink(name, dir_fd=below)
@@ -297,13 +313,14 @@ def differs(row: tree.Row, status: os.stat_result) -> str:
     return "" if int(status.st_mtime) == tree.tag_s(row.digest) else "has another time tag"
 
 
-def prove(files: Folder, row: tree.Row, uid: int) -> None:
-    """Read a file past the cache and compare all of it; ImageError(BAD_OBJECT)."""
+def prove(files: Folder, row: tree.Row, uid: int, *, read: bool) -> None:
+    """Compare a file's status and, with `read`, all of its content past the cache; ImageError(BAD_OBJECT)."""
     fd, status = files.open(row.path)
     try:
         what = differs(row, status) or ("" if status.st_uid == uid else "is owned by somebody else")
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        if not what and hash_of(fd) != row.digest:
+        if read:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        if read and not what and hash_of(fd) != row.digest:
             what = "read back is not what was written"
     finally:
         os.close(fd)

@@ -36,11 +36,8 @@ from typing import Any
 
 from edgeheal.core import reasons
 from edgeheal.core.errors import EdgeHealError, TrustError
-from edgeheal.guard import child, prover
-from edgeheal.image import admission, launch, manifest
-from edgeheal.image.admission import Facts
+from edgeheal.guard import child
 from edgeheal.trust import chain, document, envelope
-from edgeheal.trust.verify import signers
 
 
 def main(_words: list[str] | None = None) -> int:
@@ -50,7 +47,7 @@ def main(_words: list[str] | None = None) -> int:
 
 def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
     """One mode."""
-    modes = {"manifest": _manifest, "envelope": _envelope, "trust": _trust, "quick": prover.quick, "full": prover.full}
+    modes = {"manifest": _manifest, "envelope": _envelope, "trust": _trust, "quick": _files, "full": _files}
     return modes[request["mode"]](request, answers)
 
 
@@ -72,7 +69,16 @@ def _held(raw: bytes, *, shared: bool) -> document.Trust:
     return document.decode(envelope.decode(raw, envelope.TRUST, part="trust").body, shared_keys=shared)
 
 
+def _files(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
+    from edgeheal.guard import prover  # each mode loads what it needs: a start check is for speed, and needs no cryptography
+
+    return (prover.full if request["mode"] == "full" else prover.quick)(request, answers)
+
+
 def _manifest(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
+    from edgeheal.image import admission, launch, manifest
+    from edgeheal.trust.verify import signers
+
     shared = bool(request.get("shared_keys"))
     newest = _held(request["trust"], shared=shared)
     under = _held(request["trust_k"], shared=True) if request.get("trust_k") else None
@@ -80,7 +86,9 @@ def _manifest(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any
     by = signers(signed)
     said = manifest.decode(signed.body)
     epoch, counter = request["floor"]
-    facts = Facts(said, signed.id, by, newest, under, tuple(request["device"]), (epoch, counter), frozenset(request["blocked"]), tuple(request["interpreters"]))
+    facts = admission.Facts(
+        said, signed.id, by, newest, under, tuple(request["device"]), (epoch, counter), frozenset(request["blocked"]), tuple(request["interpreters"])
+    )
     reason = admission.judge(facts)
     kept = reason == reasons.REVOKED and bool(request.get("keep")) and admission.kept(facts)
     if request.get("id") and request["id"] != signed.id:
@@ -105,6 +113,8 @@ def _envelope(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any
 
 
 def _trust(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
+    from edgeheal.trust.verify import signers
+
     shared = bool(request.get("shared_keys"))
     data = _passed(int(request.get("most") or envelope.MAX_CHAIN))
     envelopes = envelope.decode_chain(data, most_bytes=len(data))

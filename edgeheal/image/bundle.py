@@ -9,9 +9,9 @@ magic 8 | u32 trust length | u32 envelope length | u32 index length | trust | en
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -20,7 +20,7 @@ from edgeheal.core.errors import ImageError
 from edgeheal.image.codec import LZMA2
 from edgeheal.image.manifest import MAX_ROWS, MAX_TREE_BYTES
 from edgeheal.image.tree import MAX_FILE, Content
-from edgeheal.trust.canonical import NotCanonicalError, loose
+from edgeheal.trust.canonical import NotCanonicalError, items
 from edgeheal.trust.envelope import MAX_CHAIN, MAX_ENVELOPE
 
 MAGIC = b"\x89EHI\r\n\x1a\x01"
@@ -81,33 +81,57 @@ def encode_index(rows: list[IndexRow]) -> bytes:
     return packed
 
 
-def decode_index(data: bytes) -> tuple[IndexRow, ...]:
-    """The rows of an index; ImageError(BAD_INDEX) with the row."""
+class Index:
+    """An index that was found in order: its rows are decoded as they are asked for, so that a large one stays small in memory."""
+
+    __slots__ = ("_data", "count")
+
+    def __init__(self, data: bytes, count: int) -> None:
+        """`data` as `decode_index` has checked it, with `count` rows."""
+        self._data = data
+        self.count = count
+
+    def __iter__(self) -> Iterator[IndexRow]:
+        """The rows, in ascending order of objects."""
+        return (IndexRow(*row) for row in items(self._data))
+
+    def tree(self) -> IndexRow | None:
+        """The row of object 0, if there is one."""
+        first = next(iter(self), None)
+        return first if first is not None and first.number == 0 else None
+
+
+def decode_index(data: bytes) -> Index:
+    """The index in `data`, checked row by row; ImageError(BAD_INDEX) with the row."""
+    before, count = -1, 0
     try:
-        value = loose(data)
+        for item in items(data):
+            before = _check_row(item, count, before)
+            count += 1
     except NotCanonicalError as fault:
         raise _fault(str(fault)) from None
-    if not isinstance(value, list) or len(value) > MAX_ROWS + 1:
-        raise _fault(f"not a list of at most {MAX_ROWS + 1} rows")
-    before = -1
-    for i, item in enumerate(value):
-        if not (isinstance(item, list) and len(item) == 4 and all(isinstance(x, int) and not isinstance(x, bool) for x in item[:3])):
-            raise _fault(f"row {i} is not [object, codec, length, base]")
-        number, codec, length, base = item
-        if not before < number <= MAX_ROWS:
-            raise _fault(f"row {i} is not in ascending order of objects", number)
-        if not 0 <= codec <= LZMA2:
-            raise _fault(f"unknown codec {codec}", number)
-        if not 0 <= length <= most_length(MAX_TREE_BYTES if number == 0 else MAX_FILE):
-            raise _fault(f"length {length} is out of bounds", number)
-        if base is not None and not (isinstance(base, bytes) and len(base) == 32):
-            raise _fault("base is not a digest", number)
-        value[i] = IndexRow(number, codec, length, base)
-        before = number
-    return tuple(value)
+    return Index(data, count)
 
 
-def check_index(rows: tuple[IndexRow, ...], tree_bytes: int, contents: Sequence[Content]) -> None:
+def _check_row(item: Any, i: int, before: int) -> int:
+    """Refuse a row that cannot be; its object number."""
+    if i > MAX_ROWS:
+        raise _fault(f"more than {MAX_ROWS + 1} rows")
+    if not (isinstance(item, list) and len(item) == 4 and all(isinstance(x, int) and not isinstance(x, bool) for x in item[:3])):
+        raise _fault(f"row {i} is not [object, codec, length, base]")
+    number, codec, length, base = item
+    if not before < number <= MAX_ROWS:
+        raise _fault(f"row {i} is not in ascending order of objects", number)
+    if not 0 <= codec <= LZMA2:
+        raise _fault(f"unknown codec {codec}", number)
+    if not 0 <= length <= most_length(MAX_TREE_BYTES if number == 0 else MAX_FILE):
+        raise _fault(f"length {length} is out of bounds", number)
+    if base is not None and not (isinstance(base, bytes) and len(base) == 32):
+        raise _fault("base is not a digest", number)
+    return int(number)
+
+
+def check_index(rows: Iterable[IndexRow], tree_bytes: int, contents: Sequence[Content]) -> None:
     """Refuse rows for objects that the tree does not have, or lengths that no content of that size has."""
     for row in rows:
         if row.number > len(contents):

@@ -6,7 +6,6 @@ Invariants: an unknown field is refused (a limit that is not understood is not k
 nothing is converted: text stays text, a bool is no number.
 """
 
-import difflib
 import re
 from typing import Any
 
@@ -56,7 +55,7 @@ class Fields:
         if field in self._map:
             return self._map[field]
         if default is _MISSING:
-            near = difflib.get_close_matches(field, [str(k) for k in self._map], 1)
+            near = _near(field, [str(k) for k in self._map])
             raise FieldError(self.name(field), "is missing", hint=f"did you mean it where you wrote {near[0]!r}?" if near else f"add {field!r}")
         return default
 
@@ -95,7 +94,7 @@ class Fields:
         """One of `words`."""
         value = self._take(field, default)
         if not isinstance(value, str) or value not in words:
-            near = difflib.get_close_matches(value, words, 1) if isinstance(value, str) else []
+            near = _near(value, words) if isinstance(value, str) else []
             raise FieldError(
                 self.name(field), f"not one of {', '.join(words)}", hint=f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(words)}"
             )
@@ -135,7 +134,7 @@ class Fields:
         for field in self._map:
             if field not in self._known:
                 shown = str(field)[:40]
-                near = difflib.get_close_matches(shown, self._known, 1)
+                near = _near(shown, self._known)
                 hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(self._known))}"
                 raise FieldError(self.name(shown), "unknown field", hint=hint)
 
@@ -163,6 +162,12 @@ def check_texts(value: Any, at: str, most: int, most_bytes: int, *, least: int =
         if "\0" in word or any("\ud800" <= c <= "\udfff" for c in word) or len(word.encode()) > most_bytes:
             raise FieldError(f"{at}[{i}]", f"has a NUL or is longer than {most_bytes} bytes")
     return tuple(value)
+
+
+def _near(word: str, known: "list[str] | tuple[str, ...]") -> list[str]:
+    from difflib import get_close_matches  # only somebody who erred pays for it
+
+    return get_close_matches(word, known, 1)
 
 
 def _kind(value: Any) -> str:

@@ -46,7 +46,7 @@ class BundleReader:
         self._head = bundle.decode_head(first)
         return self._exact(self._head.trust, "trust"), self._exact(self._head.envelope, "envelope")
 
-    def index(self) -> tuple[IndexRow, ...]:
+    def index(self) -> bundle.Index:
         """The index."""
         return bundle.decode_index(self._exact(self._head.index, "index"))
 

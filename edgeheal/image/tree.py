@@ -17,7 +17,7 @@ from edgeheal.core import reasons
 from edgeheal.core.errors import ImageError
 from edgeheal.image import paths
 from edgeheal.image.manifest import MAX_IMAGE, MAX_ROWS, MAX_TREE_BYTES, Manifest, TreeRef
-from edgeheal.trust.canonical import NotCanonicalError, loose
+from edgeheal.trust.canonical import NotCanonicalError, items
 
 FILE, EXECUTABLE, LINK, FOLDER = range(4)
 MODES = {FILE: 0o444, EXECUTABLE: 0o555}
@@ -77,32 +77,25 @@ def decode(data: bytes, said: TreeRef) -> tuple[Row, ...]:
 
 
 def decode_rows(data: bytes) -> tuple[Row, ...]:
-    """The rows in `data`, with all rules but the manifest's word."""
+    """The rows in `data`, with all rules but the manifest's word and that of `contents` (which every reader of contents calls)."""
     if len(data) > MAX_TREE_BYTES:
         raise _fault("", f"{len(data)} bytes, at most {MAX_TREE_BYTES}")
     try:
-        value = loose(data)
+        rows = tuple(_row(item, i) for i, item in enumerate(items(data)))
     except NotCanonicalError as fault:
         raise _fault("", str(fault)) from None
-    if not isinstance(value, list) or len(value) > MAX_ROWS:
-        raise _fault("", f"not a list of at most {MAX_ROWS} rows")
-    if not value:
+    if not rows:
         raise _fault("", "is empty")
-    for i, item in enumerate(value):
-        value[i] = _row(item, i)
-    rows: tuple[Row, ...] = tuple(value)
-    del value
     _check_form(rows, data)
     _check_order(rows)
     _check_folders(rows)
     if sum(row.size for row in rows) > MAX_IMAGE:
         raise _fault("", f"more than {MAX_IMAGE} bytes in all")
-    contents(rows)
     return rows
 
 
 def contents(rows: Iterable[Row]) -> tuple[Content, ...]:
-    """The distinct contents in tree order; object n of a bundle is the n-th."""
+    """The distinct contents in tree order; object n of a bundle is the n-th. ImageError when one content has two sizes."""
     sizes: dict[bytes, int] = {}
     found: list[Content] = []
     for row in rows:
@@ -130,6 +123,8 @@ def check_programs(manifest: Manifest, rows: Iterable[Row]) -> None:
 
 
 def _row(item: Any, i: int) -> Row:
+    if i >= MAX_ROWS:
+        raise _fault("", f"more than {MAX_ROWS} rows")
     if not isinstance(item, list) or len(item) < 2:
         raise _fault(f"row {i}", "not a list")
     path, kind = item[0], item[1]

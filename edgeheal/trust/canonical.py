@@ -5,11 +5,13 @@ Duty: pack values canonically; decode bytes only if they are canonical. It knows
 Invariant: `pack(unpack(b)) == b` for every accepted `b`, so there is one byte string for one meaning; no float, nil or ext.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
 
 MAX_DEPTH = 8
+_PIECE = 64 * 1024
 
 
 class NotCanonicalError(ValueError):
@@ -40,6 +42,29 @@ def loose(data: bytes) -> Any:
         return msgpack.unpackb(data, raw=False, strict_map_key=True)
     except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException) as fault:
         raise NotCanonicalError(f"does not decode ({type(fault).__name__})") from None
+
+
+def items(data: bytes) -> Iterator[Any]:
+    """The items of a packed list, one by one, of any form, so that a large list is never in memory as a whole; NotCanonicalError as `loose`."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(data), 1), raw=False, strict_map_key=True)
+    left, at = -1, 0
+    while left:
+        unpacker.feed(data[at : at + _PIECE])
+        at += _PIECE
+        try:
+            if left < 0:
+                left = unpacker.read_array_header()
+            while left:
+                item = unpacker.unpack()
+                left -= 1
+                yield item
+        except msgpack.OutOfData:
+            if at >= len(data):
+                raise NotCanonicalError("does not decode (cut short)") from None
+        except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException) as fault:
+            raise NotCanonicalError(f"does not decode ({type(fault).__name__})") from None
+    if unpacker.tell() != len(data):
+        raise NotCanonicalError("does not decode (bytes after the list)")
 
 
 def split(data: bytes, most: int) -> list[bytes]:
