@@ -6,14 +6,12 @@ exactly what a device would say (exit 6 for trust, 4 for the device's own word),
 """
 
 import argparse
-import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from edgeheal.cli import common, files
+from edgeheal.cli import common, device, files
 from edgeheal.core import reasons
 from edgeheal.core.errors import ImageError, TrustError, UsageError
 
@@ -64,10 +62,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     inspect.add_argument("--files", action="store_true", help="list the files, too")
     common.options(inspect, root=False)
     inspect.set_defaults(run=run_inspect)
-    if importlib.util.find_spec("edgeheal.cli.device") is not None:
-        online = getattr(importlib.import_module("edgeheal.cli.device"), "add_image", None)
-        if online is not None:
-            online(verbs)
+    device.add_image(verbs)
 
 
 def run_build(args: argparse.Namespace) -> int:
