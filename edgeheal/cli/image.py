@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from edgeheal.cli import common, device, files
+from edgeheal.cli import common, device_image, files
 from edgeheal.core import reasons
 from edgeheal.core.errors import ImageError, TrustError, UsageError
 
@@ -62,7 +62,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     inspect.add_argument("--files", action="store_true", help="list the files, too")
     common.options(inspect, root=False)
     inspect.set_defaults(run=run_inspect)
-    device.add_image(verbs)
+    device_image.add(verbs)
 
 
 def run_build(args: argparse.Namespace) -> int:
