@@ -157,12 +157,16 @@ class SpoolLog:
             self._making_room = False
 
     def _one_step(self) -> bool:
-        if self.release():
+        if self._release_safely():
             return True
         usable = (self._log.free + len(self._log.numbers) - RESERVE - 1) * self._log.capacity
         if self.index.live_bytes * 100 > usable * HIGH:
             self._thin(usable * LOW // 100)
-        return self._gather() or self.release()
+        return self._gather() or self._release_safely()
+
+    def _release_safely(self) -> bool:
+        """Free only once all that was written before is on the medium: a stand-in and what it stands for must not go in one batch."""
+        return self._commit.settle(self._clock(), DURABLE_S) and self.release()
 
     def release(self) -> bool:
         """Free segments in which nothing lives, behind a cursor that says so."""
@@ -186,7 +190,6 @@ class SpoolLog:
             before = [s for row in plan.dropped if (s := self.index.standins.get(self.index.key(row))) is not None and s.kind is not StandinKind.FOLDED]
             self.dropped += self._weight(plan.dropped) - sum(standin.count for standin in before)
             self._replace(StandinKind.DROPPED, plan.dropped)
-        self._commit.settle(self._clock(), DURABLE_S)
 
     def _weight(self, rows: Sequence[int]) -> int:
         """How many records these rows speak for."""
@@ -219,7 +222,7 @@ class SpoolLog:
         data = None if size * 100 > self._log.capacity * FULL else self._bodies.segment(number, growing=False)
         if data is None or not all([self._move(row, data) for row in self.index.live_in(number)]):  # noqa: C419 - each is moved
             return False
-        return self._commit.settle(self._clock(), DURABLE_S) and self.release()
+        return self._release_safely()
 
     def _move(self, row: int, data: bytes) -> bool:
         """One live record to the end of the log; what the medium garbled is told as lost."""
