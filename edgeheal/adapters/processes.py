@@ -43,6 +43,9 @@ class _Process:
     stat: int
     began: int
     uid: int = UNKNOWN
+    children: str = ""
+    pages: bytes = b""
+    kib: int = UNKNOWN
     kept: dict[str, int] = field(default_factory=dict)
 
     def read(self, name: str, size: int = 4096) -> bytes:
@@ -242,33 +245,37 @@ class Processes:
     def _sample(self, row: _Run, now_ns: int) -> Usage:
         main = self._stat(row.main)
         children = self._renew_members(row, main)
-        stats = [main]
+        threads, cpu_ms, state = main.threads, main.cpu_ms, main.state
         zombies = 0 if children >= 0 else UNKNOWN
-        for pid, member in tuple(row.members.items()):
-            try:
-                stat = self._stat(member)
-            except (GoneError, OSError):
-                row.members.pop(pid).close()
-                continue
+        for stat in self._member_stats(row) if row.members else ():
             if stat.state == "Z":
                 zombies += 1
-            else:
-                stats.append(stat)
+                continue
+            threads += stat.threads
+            cpu_ms += stat.cpu_ms
+            state = "D" if stat.state == "D" else state
+        if state != "D" and row.followed and self._thread_in_d(row.main):
+            state = "D"
         if now_ns >= row.limits_ns:
             row.limits_ns = now_ns + LIMITS_EVERY_NS
             row.fds_limit = self._fds_limit(row.main)
-        stuck = next((s for s in stats if s.state == "D"), None)
-        state = "D" if stuck or (row.followed and self._thread_in_d(row.main)) else main.state
-        cpu_ms = sum(s.cpu_ms for s in stats)
         used = 0 if row.cpu_ms == UNKNOWN else max(0, cpu_ms - row.cpu_ms)
         elapsed = 0 if row.sampled_ns == 0 else (now_ns - row.sampled_ns) // 1_000_000
         row.cpu_ms, row.sampled_ns = cpu_ms, now_ns
         memory, limit = self._memory(row)
-        return Usage(
-            app=row.app, run=row.run, memory_kib=memory, limit_kib=limit, fds=self._fds(row.main), fds_limit=row.fds_limit,
-            threads=sum(s.threads for s in stats), children=children, zombies=zombies, cpu_ms=used, every_ms=elapsed,
-            proc_state=state, wchan=self._wchan(row) if state == "D" else "",
-        )  # fmt: skip
+        wchan = self._wchan(row) if state == "D" else ""
+        fds = self._fds(row.main)
+        return Usage(row.app, row.run, memory, limit, fds, row.fds_limit, threads, children, zombies, used, elapsed, state, wchan)
+
+    def _member_stats(self, row: _Run) -> list[_Stat]:
+        """The descendants that are still there; the others are let go."""
+        stats = []
+        for pid, member in tuple(row.members.items()):
+            try:
+                stats.append(self._stat(member))
+            except (GoneError, OSError, ValueError, IndexError):
+                row.members.pop(pid).close()
+        return stats
 
     def _hold(self, pid: int) -> _Process:
         folder = os.open(f"{self._proc}/{pid}", _FOLDER)
@@ -283,7 +290,7 @@ class Processes:
             os.close(stat)
             os.close(folder)
             raise GoneError(pid) from None
-        return _Process(pid, folder, stat, began)
+        return _Process(pid, folder, stat, began, children=f"task/{pid}/children")
 
     def _alive(self, process: _Process) -> bool:
         try:
@@ -305,6 +312,8 @@ class Processes:
             waiting = self._children(row.main, main.threads)
         except FileNotFoundError:
             return UNKNOWN  # a kernel without PROC_CHILDREN
+        if not waiting and not row.members:
+            return 0
         found: set[int] = set()
         while waiting and len(found) < TREE_MOST:
             pid = waiting.pop()
@@ -340,7 +349,10 @@ class Processes:
 
     def _children(self, parent: _Process, threads: int) -> list[int]:
         """Children of the process: of its main thread, and of the others when it has any."""
-        pids = parent.read(f"task/{parent.pid}/children", 8192).split()
+        text = parent.read(parent.children, 8192)
+        if threads <= 1 and not text:
+            return []
+        pids = text.split()
         if threads > 1:
             for tid in os.listdir(f"{self._proc}/{parent.pid}/task")[:THREADS_MOST]:
                 if tid != str(parent.pid):
@@ -359,6 +371,8 @@ class Processes:
                 return used, row.limit_kib if most == b"max" else int(most) // 1024
             except (OSError, ValueError):
                 row.cgroup = ""  # the controller was taken away: count by process from now on
+        if not row.members:
+            return self._process_kib(row.main), row.limit_kib
         total, known = 0, False
         for process in (row.main, *row.members.values()):
             kib = self._process_kib(process)
@@ -367,10 +381,16 @@ class Processes:
         return (total if known else UNKNOWN), row.limit_kib
 
     def _process_kib(self, process: _Process) -> int:
+        """Out of status, which is only read when statm (an eighth of its cost) has moved."""
         try:
-            return table_kib(process.read("status"), _STATUS)
+            pages = process.read("statm", 128)
+            if pages != process.pages:
+                process.kib = table_kib(process.read("status"), _STATUS)
+                process.pages = pages
         except (OSError, ValueError):
+            process.pages = b""
             return UNKNOWN
+        return process.kib
 
     def _fds(self, process: _Process) -> int:
         """Open descriptors: the folder's size (kernels from 6.2, readable for any uid), else its listing."""

@@ -9,13 +9,11 @@ percent-encoded, hexadecimal and base64 at any alignment) and by the shapes of s
 import base64
 import re
 from collections.abc import Iterable
-from urllib.parse import quote
 
 MASK = "***"
 KNOWN_MOST = 256
 SHORTEST = 4
 
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]")
 _NAMES = (
     r"pass(?:word|wd|phrase|code)|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|auth(?:orization)?|credentials?|cookie|session[_-]?id|psk|bearer"
 )
@@ -36,8 +34,8 @@ _HINT = re.compile(rf"(?i){_NAMES}|basic|://|-----BEGIN|eyJ|AKIA|gh[pousr]_|xox|
 def escaped(raw: str | bytes, most: int = 200) -> str:
     r"""At most `most` characters; bytes that are no UTF-8 and characters that steer a terminal as `\xNN`, `\uNNNN`."""
     text = raw[: most * 4].decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw[: most * 4]
-    if _UNSAFE.search(text):
-        text = _UNSAFE.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+    if not text.isprintable():  # separators other than the space, control, format, unassigned and surrogate characters
+        text = "".join([char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text])
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
@@ -71,7 +69,7 @@ class Masker:
 def _forms(value: str) -> set[str]:
     """How a value may look: plain, percent-encoded, hexadecimal, base64 within anything."""
     raw = value.encode()
-    forms = {value, quote(value, safe=""), quote(value), raw.hex(), raw.hex().upper()}
+    forms = {value, _percent(raw, b"/"), _percent(raw, b""), raw.hex(), raw.hex().upper()}
     for lead, skip in ((0, 0), (1, 2), (2, 3)):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(b"\0" * lead + raw).decode().rstrip("=")
@@ -79,3 +77,9 @@ def _forms(value: str) -> set[str]:
             if len(core) >= SHORTEST:
                 forms.add(core)
     return forms
+
+
+def _percent(raw: bytes, safe: bytes) -> str:
+    """Percent-encoded as in a URL (RFC 3986)."""
+    plain = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~" + safe
+    return "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in raw)

@@ -127,7 +127,7 @@ def test_memory_of_an_own_cgroup_is_read_from_its_controller(senses, stub, tmp_p
     (groups / "edgeheal/a/memory.max").write_text("268435456\n")
     (proc / str(stub.pid)).mkdir(parents=True)
     (proc / "self").mkdir()
-    for name in ("stat", "status", "limits"):
+    for name in ("stat", "statm", "status", "limits"):
         (proc / str(stub.pid) / name).write_bytes(open(f"/proc/{stub.pid}/{name}", "rb").read())
     (proc / str(stub.pid) / "cgroup").write_text("0::/edgeheal/a\n")
     (proc / "self/cgroup").write_text("0::/edgeheal/agent\n")

@@ -7,7 +7,6 @@ ports left) is "could not tell", never the app's failure.
 """
 
 import errno
-import ipaddress
 import re
 import select
 import socket
@@ -73,10 +72,20 @@ def place_of(target: str, scheme: str) -> Place:
     if found is None or (scheme == "tcp" and found["path"]):
         raise ValueError(target)
     host = found["host"].strip("[]") or "localhost"
-    hosts = ("127.0.0.1", "::1") if host == "localhost" else (str(ipaddress.ip_address(host)),)
-    if not all(ipaddress.ip_address(h).is_loopback for h in hosts):
+    hosts = ("127.0.0.1", "::1") if host == "localhost" else (host,)
+    if not all(_is_loopback(h) for h in hosts):
         raise ValueError(target)
     return Place(tuple((h, port) for h in hosts), f"{found['host'] or 'localhost'}:{port}", found["path"] or "/")
+
+
+def _is_loopback(host: str) -> bool:
+    """127.0.0.0/8 or ::1, as an address and not as a name."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        packed = socket.inet_pton(family, host)
+    except OSError:
+        return False
+    return packed == b"\0" * 15 + b"\1" if family == socket.AF_INET6 else packed[0] == 127
 
 
 class Connecting:
