@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from edgeheal.core import reasons
 from edgeheal.core.errors import WireError
-from edgeheal.core.kinds import CauseKind
 from edgeheal.core.spooled import Standin
 from edgeheal.fleet.packets import Message
 from edgeheal.fleet.store import Batch
@@ -82,21 +81,18 @@ class Ingest:
 
     def _incident(self, device: str, payload: bytes, now: float, batch: Batch) -> None:
         try:
-            record = summary.read(payload)
+            h = summary.headline(payload)
         except WireError as fault:
             self._record(device, self._key(payload, fault), payload, now, batch, kind=K_INCIDENT, fault=fault.code or reasons.MALFORMED)
             return
-        self._record(device, _keyed(record), payload, now, batch, kind=K_INCIDENT)
-        self._spans(device, record.standin, batch)
-        incident = record.incident
-        if not incident.number:
-            return
-        top = max(incident.causes, key=lambda c: c.probability, default=None)
-        batch.incidents.append((
-            device, incident.session, incident.number, incident.revision, record.seq, incident.app, int(incident.symptom), int(incident.severity),
-            int(incident.state), int(incident.need), incident.opened_s, incident.fingerprint, int(top.kind if top else CauseKind.UNKNOWN),
-            round(top.probability * 100) if top else 0, incident.image, now, now, payload,
-        ))  # fmt: skip
+        self._record(device, _keyed(h), payload, now, batch, kind=K_INCIDENT)
+        if h.standin is not None:
+            self._spans(device, h.standin, batch)
+        if h.number:
+            batch.incidents.append((
+                device, h.owner, h.number, h.revision, h.seq, h.app, h.symptom, h.severity, h.state, h.need, h.opened_s, h.fingerprint, h.cause, h.percent,
+                h.image, now, now, payload,
+            ))  # fmt: skip
 
     def _result(self, device: str, payload: bytes, now: float, batch: Batch) -> None:
         try:
@@ -157,7 +153,7 @@ class Ingest:
         batch.twins[device] = (now, other)
 
 
-def _keyed(record: summary.Record | results.ResultRecord) -> tuple[bytes, int]:
+def _keyed(record: summary.Headline | results.ResultRecord) -> tuple[bytes, int]:
     """The record's key; a record without one cannot be kept once."""
     if not record.session or not record.seq:
         raise WireError("a record without its key", code=reasons.MALFORMED, place="record")

@@ -121,7 +121,7 @@ def decode(data: bytes) -> Birth:
         at_s=doc.whole(K_AT),
         up_s=doc.whole(K_UP_S),
         stored_by=doc.text(K_STORED_BY, 16, "controller"),
-        rest=doc.rest,
+        rest=doc.kept(),
     )
 
 

@@ -84,7 +84,8 @@ def decode_body(data: bytes) -> Command:
         raise WireError(str(fault), code=reasons.MALFORMED, place=PLACE) from None
     if not isinstance(body, dict):
         raise WireError("expected a map", code=reasons.MALFORMED, place=PLACE)
-    if body.pop("v", None) != VERSION:
+    version = body.pop("v", None)
+    if isinstance(version, bool) or version != VERSION:
         raise WireError("another version of commands", code=reasons.UNKNOWN_VERSION, place=f"{PLACE}[v]")
     found = {name: _field(body.pop(key), key, cls, most) for name, (key, cls, most) in _KEYS.items() if key in body}
     if body:

@@ -5,30 +5,15 @@ Duty: translate events and rows. Invariants: a frame of an unknown kind is nothi
 from an app is masked and escaped before it is a signal; what the guard did not see stays None.
 """
 
-import struct
-
 from edgeheal.core import signal as s
 from edgeheal.core.errors import WireError
 from edgeheal.core.kinds import ActionCode
 from edgeheal.core.mask import Masker, escaped
 from edgeheal.wire import guard_frames as f
+from edgeheal.wire.guard_event import Event
 
 _SAID = {f.SAID_STATUS: "STATUS", f.SAID_RELOADING: "RELOADING", f.SAID_STOPPING: "STOPPING", f.SAID_BUSY: "BUSY", f.SAID_EXTEND: "EXTEND"}
 _TEXT_MOST = 96
-
-
-class Event:
-    """One unpacked event."""
-
-    __slots__ = ("a", "app", "b", "c", "code", "image", "kind", "number", "pid", "run", "say")
-
-    def __init__(self, frame: bytes) -> None:
-        """WireError when it is none."""
-        if len(frame) != f.EVENT.size:
-            raise WireError(f"an event of {len(frame)} bytes", place="guard")
-        _, self.kind, self.code, self.number, app, self.image, self.run, self.pid, self.a, self.b, self.c, say = f.EVENT.unpack(frame)
-        self.app = f.text(app)
-        self.say = say.rstrip(b"\0")
 
 
 class Words:
@@ -73,6 +58,14 @@ class Words:
             case _:
                 return _about_guard(e)
 
+    def guard(self, what: str, *, ok: bool, value: float = 0.0) -> s.SelfSaid:
+        """A word of ours about the guard."""
+        return s.SelfSaid(part="guard", what=what, ok=ok, value=value)
+
+    def images(self, app: str, rows: tuple[tuple[str, str, int, int, bool, int], ...]) -> s.DeploymentsAre:
+        """An app's images as of now."""
+        return s.DeploymentsAre(app, rows)
+
     def app_row(self, frame: bytes) -> s.AppSeen:
         """A row of STATUS."""
         if len(frame) != f.APP_ROW.size:
@@ -90,12 +83,6 @@ class Words:
             raise WireError(f"a row of {len(frame)} bytes", place="guard")
         _, _, _, _, app, image, version, state, reason, _, flags, soak, _, _, _ = f.IMAGE_ROW.unpack(frame)
         return f.text(app), (image.hex(), escaped(version.rstrip(b"\0"), 64), state, reason, bool(flags & f.I_RUNNING), soak)
-
-
-def number(frame: bytes) -> int:
-    """An event's number (0: it is not kept)."""
-    value: int = struct.unpack_from("!I", frame, 4)[0]
-    return value
 
 
 def _hex(image: bytes) -> str:

@@ -58,7 +58,7 @@ def decode(data: bytes) -> Health:
         open_incidents=doc.whole(K_OPEN),
         bad_messages=doc.whole(K_REFUSED),
         every_s=doc.whole(K_EVERY_S, 300, 604_800),
-        rest=doc.rest,
+        rest=doc.kept(),
     )
 
 

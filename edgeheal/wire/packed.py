@@ -46,15 +46,19 @@ def document(version: int, fields: dict[int, Any]) -> bytes:
     return pack([version, fields])
 
 
-def unpack(data: bytes, most: int, place: str) -> Any:
-    """The plain value in at most `most` bytes; WireError for anything that is not one, too deep or too many."""
+def unpack(data: bytes, most: int, place: str, *, deep: bool = True) -> Any:
+    """The plain value in at most `most` bytes; WireError for anything that is not one, too deep or too many.
+
+    `deep` False leaves what lies inside unjudged, for a reader that judges each field (and `Document.kept` the rest).
+    """
     if len(data) > most:
         raise WireError(f"{len(data)} bytes, at most {most} are taken", code=reasons.TOO_LARGE, place=place)
     try:
         value = msgpack.unpackb(data, strict_map_key=False, max_str_len=most, max_bin_len=most, max_array_len=ITEMS_MOST, max_map_len=ITEMS_MOST, max_ext_len=0)
     except (ValueError, TypeError, RecursionError, OverflowError, msgpack.UnpackException) as fault:
         raise WireError(f"no msgpack document: {type(fault).__name__}", code=reasons.MALFORMED, place=place) from None
-    _bounded(value, place, 0)
+    if deep:
+        _bounded(value, place, 0)
     return value
 
 
@@ -85,6 +89,12 @@ class Document:
     def fail(self, key: int | str, said: str) -> WireError:
         """The error for a field that is not what it must be."""
         return WireError(said, code=reasons.MALFORMED, place=f"{self.place}[{key}]")
+
+    def kept(self) -> dict[int, Any]:
+        """What nobody read, within bounds: unknown keys of a newer sender are kept."""
+        if self.rest:
+            _bounded(self.rest, self.place, 1)
+        return self.rest
 
     def take(self, key: int) -> Any:
         """The raw value, or None; it leaves `rest`."""
@@ -168,13 +178,14 @@ def kind(cls: type[Kind], value: Any, doc: Document, key: int | str) -> Kind:
 
 def opened(data: bytes, place: str, version: int, most: int = RECORD_MOST) -> Document:
     """The document in `data`; a higher version than `version` is refused as such, after its key was readable (`key_of`)."""
-    value = unpack(data, most, place)
+    value = unpack(data, most, place, deep=False)
     if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], dict) or isinstance(value[0], bool) or not isinstance(value[0], int):
         raise WireError("expected [version, {...}]", code=reasons.MALFORMED, place=place)
     if not 1 <= value[0] <= version:
         raise WireError(f"version {value[0]}, this side speaks 1 to {version}", code=reasons.UNKNOWN_VERSION, place=place)
-    if any(not isinstance(key, int) or not 0 <= key <= U32 for key in value[1]):
-        raise WireError("a key is no integer", code=reasons.MALFORMED, place=place)
+    for key in value[1]:
+        if key.__class__ is not int or not 0 <= key <= U32:
+            raise WireError("a key is no integer", code=reasons.MALFORMED, place=place)
     return Document(place, value[0], value[1])
 
 
@@ -186,7 +197,7 @@ def key_of(data: bytes, most: int = JSON_MOST) -> tuple[bytes, int] | None:
             session: Any = bytes.fromhex(str(found.get("session", "")))
             seq: Any = found.get("seq")
         else:
-            value = unpack(data, most, "record")
+            value = unpack(data, most, "record", deep=False)
             fields = value[1] if isinstance(value, list) and len(value) >= 2 and isinstance(value[1], dict) else {}
             session, seq = fields.get(K_SESSION), fields.get(K_SEQ)
     except (WireError, ValueError):
@@ -244,7 +255,7 @@ def _no_constant(word: str) -> float:
 def to_json(data: bytes, names: dict[int, str], place: str, version: int) -> bytes:
     """A packed document as JSON: `{"v": 1, name: value, ...}`; bytes as hex, an unknown key as `"k<number>"`."""
     doc = opened(data, place, version)
-    named = {"v": doc.version} | {names.get(k, f"k{k}"): _hexed(v) for k, v in doc.rest.items()}
+    named = {"v": doc.version} | {names.get(k, f"k{k}"): _hexed(v) for k, v in doc.kept().items()}
     return json.dumps(named, separators=(",", ":"), ensure_ascii=False).encode()
 
 

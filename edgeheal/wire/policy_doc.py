@@ -52,7 +52,8 @@ def decode_body(data: bytes) -> PolicyDoc:
         raise WireError(str(fault), code=reasons.MALFORMED, place=PLACE) from None
     if not isinstance(body, dict):
         raise _bad("", "expected a map")
-    if body.pop("v", None) != VERSION:
+    version = body.pop("v", None)
+    if isinstance(version, bool) or version != VERSION:
         raise WireError("another version of policies", code=reasons.UNKNOWN_VERSION, place=f"{PLACE}.v")
     n = _list(body.pop("n", None), "n", 2, 2)
     policy = PolicyDoc(

@@ -100,7 +100,7 @@ def read(data: bytes) -> ResultRecord:
         image=doc.octets(K_IMAGE, (32,)),
         text=doc.text(K_TEXT, 48),
     )
-    return ResultRecord(session, seq, result, others, doc.rest)
+    return ResultRecord(session, seq, result, others, doc.kept())
 
 
 def decode(data: bytes) -> Result:

@@ -33,7 +33,7 @@ def encode(standin: Standin, session: bytes = b"") -> bytes:
         except WireError:
             pass  # a body that this version cannot read is told by its fingerprint and its numbers
         else:
-            return packed.document(doc.version, doc.rest | fields)
+            return packed.document(doc.version, doc.kept() | fields)
     if standin.fingerprint:
         fields[K_FINGERPRINT] = standin.fingerprint[:8]
     return packed.document(VERSION, fields)

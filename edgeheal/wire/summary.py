@@ -79,7 +79,7 @@ def encode(incident: Incident, *, session: bytes = b"", now_ns: int = 0) -> byte
         if len(body) <= room:
             break
         shed(fields)
-        body = packed.document(VERSION, fields)
+        body = packed.document(VERSION, {key: value for key, value in fields.items() if value or key in (K_OF, K_OPENED)})
     return body
 
 
@@ -211,7 +211,14 @@ def _shed_subjects(fields: dict[int, Any]) -> None:
     fields.pop(K_ALSO, None)
 
 
-_SHED = (_shed_texts, _shed_also, _shed_old_steps, _shed_third, _shed_subjects)
+def _shed_details(fields: dict[int, Any]) -> None:
+    fields[K_EVIDENCE] = [row[:3] for row in fields.get(K_EVIDENCE, [])]
+    fields[K_TRIED] = fields.get(K_TRIED, [])[-2:]
+    fields[K_IMAGE] = fields.get(K_IMAGE, [])[:2]
+    fields[K_SUBJECT] = cut(fields.get(K_SUBJECT, ""), 12)
+
+
+_SHED = (_shed_texts, _shed_also, _shed_old_steps, _shed_third, _shed_subjects, _shed_details)
 
 
 # --- from bytes ----------------------------------------------------------------------------------------------------------
@@ -236,7 +243,47 @@ def read(data: bytes) -> Record:
     incident = _read_incident(doc, number, owner)
     closed_ns = open_ms * 1_000_000 if incident.state == IncidentState.RESOLVED else 0
     incident = replace(incident, planned=planned, planned_at_ns=round(planned_in_s * NS), closed_ns=closed_ns)
-    return Record(session, seq, incident, open_ms, planned_in_s, others, doc.rest)
+    return Record(session, seq, incident, open_ms, planned_in_s, others, doc.kept())
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What a store keeps in columns. Enumerations as numbers; `number` 0: it only stands for others."""
+
+    session: bytes
+    seq: int
+    owner: bytes
+    number: int
+    revision: int
+    app: str
+    symptom: int
+    severity: int
+    state: int
+    need: int
+    opened_s: int
+    fingerprint: bytes
+    cause: int
+    percent: int
+    image: str
+    standin: Standin | None
+
+
+def headline(data: bytes) -> Headline:
+    """The columns of a summary, several times faster than `read`; fields that it does not name are not judged."""
+    if data[:1] == b"{":
+        data = packed.from_json(data, NAMES, _octets, PLACE)
+    doc = packed.opened(data, PLACE, VERSION)
+    session = doc.octets(K_SESSION, (SESSION_BYTES,))
+    number, owner = _of(doc, session)
+    head = packed.row(doc.rest.get(K_HEAD, [1, 0, 0, 0, 2, 0]), doc, K_HEAD, 6, 6)
+    symptom, severity, state, need = (packed.integer(v, doc, K_HEAD, 65_535) for v in head[:4])
+    causes = doc.rows(K_CAUSES, CAUSES_MOST)
+    top = max((_read_cause(row, doc) for row in causes), key=lambda c: c.probability) if causes else None
+    return Headline(
+        session, doc.whole(K_SEQ, most=U32), owner, number, doc.whole(K_REVISION, most=U32), doc.text(K_APP, APP_MOST), symptom, severity, state, need,
+        doc.whole(K_OPENED), doc.octets(K_FINGERPRINT, (8,)), int(top.kind) if top else 0, round(top.probability * 100) if top else 0,
+        _read_image(doc)[1], standin.take(doc, session) if K_STANDIN in doc.rest or K_RANGES in doc.rest else None,
+    )  # fmt: skip
 
 
 def _of(doc: Document, session: bytes) -> tuple[int, bytes]:
