@@ -121,10 +121,10 @@ class Agent:
         self.catalog = Catalog(hear, self.layout.tree)
         self.processes = Processes(hear, every_s=config.sampling.every_ms / 1000, suspected_s=config.sampling.suspected_ms / 1000)
         self.probes = Probes(hear, self.guard.probe, clock)
-        disks = {"var": self.layout.var, "run": self.layout.run}
+        disks = {"var": self.layout.var, "store": self.layout.store, "data": self.layout.data, "run": self.layout.run}
         self.host = Host(hear, self.workers, disks, clock, every_s=max(1.0, config.sampling.every_ms / 1000))
         self.kernel = Kernel(hear, clock, self.processes.app_of)
-        self.metrics = Metrics(hear, self.layout.metric_socket, clock)
+        self.metrics = Metrics(hear, self.layout.metric_socket, clock, self.processes.uid_of)
         self.logs = Logs(hear, self._open_log, self._truncate, clock)
 
     def _link(self, config: Config) -> "object":

@@ -57,9 +57,9 @@ def test_fc_sto_3_a_mount_that_does_not_answer_is_told_as_silent_and_all_else_go
         calls.append(path)
         if path == "/dead" and not back.is_set():
             back.wait(30)
-        return os.statvfs("/")
+        return os.statvfs("/" if path == "/dead" else "/dev/shm")
 
-    disks = Disks(out.append, workers, {"dead": "/dead", "good": "/"}, time.monotonic_ns, statvfs)
+    disks = Disks(out.append, workers, {"dead": "/dead", "good": "/proc"}, time.monotonic_ns, statvfs)
     began = time.monotonic_ns()
     for _ in range(50):
         disks.look(time.monotonic_ns())
@@ -155,6 +155,15 @@ def test_roots_reserve_is_neither_free_nor_full():
     Disks(out.append, Now(), {"d": "/"}, time.monotonic_ns, lambda _: stat).look(1)
     assert figures(out)[f"{names.DISK_FREE}:d"] == pytest.approx(50 * 1000 / 950)
     assert f"{names.DISK_INODES}:d" not in figures(out)  # a file system without a fixed number has no such figure
+
+
+def test_two_folders_on_one_file_system_are_one_figure(tmp_path):
+    out = []
+    disks = Disks(out.append, Now(), {"var": str(tmp_path), "data": str(tmp_path), "proc": "/proc"}, time.monotonic_ns)
+    disks.look(1)
+    disks.look(2)
+    assert f"{names.DISK_FREE}:var" in figures(out)
+    assert f"{names.DISK_FREE}:data" not in figures(out)
 
 
 def test_a_folder_that_cannot_be_asked_is_unknown_not_empty():

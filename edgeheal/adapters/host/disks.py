@@ -3,7 +3,8 @@
 
 Duty: ask each path with statvfs on a worker, tell the answers as samples. What is too little is the engine's.
 Invariants: never asked in the loop; one question per path is out; a mount that does not answer is told as silent for so long,
-each period, and everything else goes on; when it answers again that is told once with 0.
+each period, and everything else goes on; when it answers again that is told once with 0. Paths on one file system are told once, under the
+label that comes first: one full disk is one figure.
 """
 
 import os
@@ -29,6 +30,7 @@ class Disks:
         self._clock = clock
         self._statvfs = ask
         self._silent: set[str] = set()
+        self._systems: dict[str, int] = {}
 
     def look(self, now_ns: int) -> None:
         """Ask each path that has no question out; say of the others how long they have been silent."""
@@ -51,6 +53,9 @@ class Disks:
             self._emit(HostSample(f"{MOUNT_SILENT}:{label}", 0.0))
         if not isinstance(value, os.statvfs_result):
             self._emit(HostSample(f"{DISK_FREE}:{label}", verdict=Verdict.UNKNOWN))
+            return
+        self._systems[label] = value.f_fsid
+        if value.f_fsid and next(name for name in self._paths if self._systems.get(name) == value.f_fsid) != label:
             return
         # of what a plain writer may use: root's reserve is neither free nor full
         usable = value.f_blocks - value.f_bfree + value.f_bavail
