@@ -138,7 +138,7 @@ def integer(value: Any, doc: Document, key: int | str, most: int = U53) -> int:
 
 def real(value: Any, doc: Document, key: int | str) -> float:
     """`value`, if it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e38 or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 3.5e38 or not math.isfinite(value):
         raise doc.fail(key, "expected a finite number")
     return float(value)
 

@@ -10,6 +10,7 @@ import pytest
 from device import Device
 
 from edgeheal.adapters.mqtt.settings import LinkSettings
+from edgeheal.core.errors import StoreError
 from edgeheal.fleet.store import Store
 from edgeheal.lab.broker import Broker, kinds
 
@@ -32,7 +33,17 @@ class ControllerProcess:
         self.store = str(folder / "fleet.db")
         self.log = folder / "controller.log"
         self.words = [
-            sys.executable, "-m", "edgeheal.cli.main", "controller", "--broker", f"127.0.0.1:{port}", "--tenant", "t", "--store", self.store, *more,
+            sys.executable,
+            "-m",
+            "edgeheal.cli.main",
+            "controller",
+            "--broker",
+            f"127.0.0.1:{port}",
+            "--tenant",
+            "t",
+            "--store",
+            self.store,
+            *more,
         ]
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -61,7 +72,7 @@ class ControllerProcess:
     def count(self, table: str = "records") -> int:
         try:
             return int(self.rows(f"select count(*) from {table}")[0][0])
-        except Exception:
+        except StoreError:  # not made yet
             return 0
 
 

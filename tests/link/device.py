@@ -22,8 +22,23 @@ from edgeheal.wire.health import Health
 
 def incident(number: int, *, session: bytes = b"", severity: Severity = Severity.WARNING, revision: int = 0, fingerprint: bytes = b"") -> Incident:
     return Incident(
-        number, "gw", SymptomKind.EXIT, IncidentState.RESOLVED, severity, Need.NOTHING, Mode.ACT, fingerprint or number.to_bytes(8, "big"), 0, 1_795_600_000, 0,
-        True, revision=revision, closed_ns=10**9, downtime_ms=12, causes=(Cause(CauseKind.APP_CRASH, 0.9),), session=session,
+        number,
+        "gw",
+        SymptomKind.EXIT,
+        IncidentState.RESOLVED,
+        severity,
+        Need.NOTHING,
+        Mode.ACT,
+        fingerprint or number.to_bytes(8, "big"),
+        0,
+        1_795_600_000,
+        0,
+        True,
+        revision=revision,
+        closed_ns=10**9,
+        downtime_ms=12,
+        causes=(Cause(CauseKind.APP_CRASH, 0.9),),
+        session=session,
     )
 
 
@@ -38,8 +53,15 @@ class Device:
         self.spool = Spool(self.disk, self.signals.append, session=self.session, encode=lambda s: standin.encode(s, self.session))
         self.births = 0
         self.link = MqttLink(
-            settings, session=self.session, spool=self.spool, blocking=self.workers, emit=self.signals.append, birth=self._birth, health=self._health,
-            on_down=self.downs.append, **more,
+            settings,
+            session=self.session,
+            spool=self.spool,
+            blocking=self.workers,
+            emit=self.signals.append,
+            birth=self._birth,
+            health=self._health,
+            on_down=self.downs.append,
+            **more,
         )
         self._ask: Callable[[], Any] = lambda: True
         self._end = 0.0

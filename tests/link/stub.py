@@ -17,7 +17,9 @@ from edgeheal.wire.stored import Ack, Presence, PresenceState
 class Stub:
     """`on_publish(topic, payload, v5)` answers None (take it), an int (v5 PUBACK reason), "close" or "mute"."""
 
-    def __init__(self, on_publish: Callable[[str, bytes, bool], object] = lambda *_: None, *, presence: bool = True, versions: tuple[int, ...] = (4, 5)) -> None:
+    def __init__(
+        self, on_publish: Callable[[str, bytes, bool], object] = lambda *_: None, *, presence: bool = True, versions: tuple[int, ...] = (4, 5)
+    ) -> None:
         self.on_publish = on_publish
         self.presence = presence
         self.versions = versions

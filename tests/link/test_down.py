@@ -33,12 +33,25 @@ def _enveloped(body: bytes, kind: str = envelope.COMMAND) -> bytes:
 
 def hostile() -> list[bytes]:
     good = msgpack.unpackb(msgpack.unpackb(sealed(1), strict_map_key=False)[1])
-    bad = [b"", b"\x00", bytes(262_144), b"\xc1", sealed(1)[:-10], sealed(1)[:40], b"\x91" * 10_000, b"\xdd\xff\xff\xff\xff", b"\x93\xa1x\xc4\x00\x80",
-           b"\xff\xfe" * 50, msgpack.packb([2**64 - 1, b"", {}]), _enveloped(b"\x91" * 5_000 + b"\xc0"), _enveloped(b"\xc0"), _enveloped(b"")]
+    bad = [
+        b"",
+        b"\x00",
+        bytes(262_144),
+        b"\xc1",
+        sealed(1)[:-10],
+        sealed(1)[:40],
+        b"\x91" * 10_000,
+        b"\xdd\xff\xff\xff\xff",
+        b"\x93\xa1x\xc4\x00\x80",
+        b"\xff\xfe" * 50,
+        msgpack.packb([2**64 - 1, b"", {}]),
+        _enveloped(b"\x91" * 5_000 + b"\xc0"),
+        _enveloped(b"\xc0"),
+        _enveloped(b""),
+    ]
     wrong = [7, "x", b"y", [], {}, -1, 2**63, True, [[[]]], "\ud7ff" * 200]
     for key in good:
-        for value in wrong:
-            bad.append(_enveloped(msgpack.packb(dict(sorted((good | {key: value}).items())))))
+        bad += [_enveloped(msgpack.packb(dict(sorted((good | {key: value}).items())))) for value in wrong]
     return bad
 
 

@@ -16,9 +16,22 @@ IMAGE = "4f1e0d9c" * 8
 
 def _of(number: int, symptom: SymptomKind, **more: object) -> Incident:
     base = {
-        "app": "modbus-gw", "state": IncidentState.RESOLVED, "severity": Severity.WARNING, "need": Need.NOTHING, "mode": Mode.ACT,
-        "fingerprint": bytes.fromhex("9f8e7d6c5b4a3928"), "opened_ns": NOW_NS - 75 * 10**9, "opened_s": 1_795_600_123, "opened_box_s": 1_234_567,
-        "trusted": True, "revision": 2, "closed_ns": NOW_NS, "session": SESSION, "image": IMAGE, "image_version": "2.4.1", "image_status": ImageStatus.GOOD,
+        "app": "modbus-gw",
+        "state": IncidentState.RESOLVED,
+        "severity": Severity.WARNING,
+        "need": Need.NOTHING,
+        "mode": Mode.ACT,
+        "fingerprint": bytes.fromhex("9f8e7d6c5b4a3928"),
+        "opened_ns": NOW_NS - 75 * 10**9,
+        "opened_s": 1_795_600_123,
+        "opened_box_s": 1_234_567,
+        "trusted": True,
+        "revision": 2,
+        "closed_ns": NOW_NS,
+        "session": SESSION,
+        "image": IMAGE,
+        "image_version": "2.4.1",
+        "image_status": ImageStatus.GOOD,
     }
     return Incident(number, symptom=symptom, **(base | more))
 

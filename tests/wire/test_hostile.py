@@ -31,14 +31,19 @@ BAD = [
 ]  # fmt: skip
 
 
+def fault_of(reader, data):
+    try:
+        reader(data)
+    except WireError as fault:
+        return fault
+    return None
+
+
 @pytest.mark.parametrize("reader", READERS, ids=lambda r: getattr(r, "__qualname__", "reader"))
 def test_hostile_bytes_end_in_a_value_or_a_wire_error(reader):
     for bad in BAD:
-        try:
-            reader(bad)
-        except WireError as fault:
-            assert fault.place or fault.message
-            assert fault.hint
+        fault = fault_of(reader, bad)
+        assert fault is None or (fault.message and fault.hint)
 
 
 def test_each_field_of_the_wrong_type_is_a_wire_error_with_its_place():
@@ -48,10 +53,8 @@ def test_each_field_of_the_wrong_type_is_a_wire_error_with_its_place():
         for value in wrong:
             data = msgpack.packb([1, doc[1] | {key: value}])
             for reader in (summary.read, summary.headline):
-                try:
-                    reader(data)
-                except WireError as fault:
-                    assert fault.place.startswith("summary")
+                fault = fault_of(reader, data)
+                assert fault is None or fault.place.startswith("summary")
 
 
 @settings(max_examples=300, deadline=None)

@@ -77,7 +77,9 @@ def test_a_heartbeat_is_small():
 @pytest.mark.parametrize("action", [ActionCode.RESTART, ActionCode.ROLLBACK, ActionCode.PAUSE, ActionCode.REBOOT])
 def test_a_signed_command_is_at_most_260_bytes(action):
     key = sign.from_seed(b"k" * 32)
-    command = commands.Command(bytes(16), "acme", "gw-0417", action, 1_795_600_000, 1_795_600_600, key.public[:8], 1_795_600_000, "modbus-gw", seconds=7_200, nonce=b"n" * 8)
+    command = commands.Command(
+        bytes(16), "acme", "gw-0417", action, 1_795_600_000, 1_795_600_600, key.public[:8], 1_795_600_000, "modbus-gw", seconds=7_200, nonce=b"n" * 8
+    )
     sealed = envelope.encode(key.sign(envelope.Envelope(envelope.COMMAND, commands.encode_body(command))))
     assert len(sealed) <= 260
     assert commands.peek(sealed) == command

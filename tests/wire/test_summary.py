@@ -169,8 +169,13 @@ def test_a_stand_in_for_results_stays_a_result():
 
 
 def test_every_known_kind_has_a_word():
-    for table, kind in ((words.SYMPTOMS, SymptomKind), (words.CAUSES, CauseKind), (words.REMEDIES, RemedyKind), (words.OUTCOMES, Outcome),
-                        (words.EVIDENCE, EvidenceCode)):
+    for table, kind in (
+        (words.SYMPTOMS, SymptomKind),
+        (words.CAUSES, CauseKind),
+        (words.REMEDIES, RemedyKind),
+        (words.OUTCOMES, Outcome),
+        (words.EVIDENCE, EvidenceCode),
+    ):
         assert set(table) == set(kind), set(kind) ^ set(table)
     for incident in EIGHT.values():
         assert words.sentence(incident)
