@@ -59,6 +59,11 @@ healthy_after = "2s"
 every = "1s"
 suspected = "500ms"
 
+[probes]
+every = "1s"
+timeout = "500ms"
+start_grace = "3s"
+
 [thresholds]
 leak_window = "5s"
 leak_points = 8

@@ -121,7 +121,7 @@ def hang(play: Play) -> Result:
     pid, since = play.pid(), play.events.mark()
     began = _now()
     os.kill(pid, signal.SIGSTOP)
-    return _healed(play, Result("hang"), since, began, {"HANG"}, "RESTART", {"APP_HANG"})
+    return _healed(play, Result("hang"), since, began, {"HANG", "PROBE_FAILED"}, "RESTART", {"APP_HANG"})
 
 
 def leak(play: Play) -> Result:

@@ -175,12 +175,12 @@ class Stage:
         self._sweep()
 
     def _sweep(self) -> None:
-        """End what still carries this stage's root in its environment or words: nothing of a stage outlives it."""
+        """End what was started with this stage's root, and its apps: nothing of a stage outlives it."""
         mark = str(self.root).encode()
         for pid in [int(p) for p in os.listdir("/proc") if p.isdigit() and int(p) != os.getpid()]:
             try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
-                if mark in words:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if mark in words or b"EDGEHEAL_DATA=" + mark in Path(f"/proc/{pid}/environ").read_bytes():
                     os.kill(pid, signal.SIGKILL)
             except OSError:
                 continue
