@@ -116,7 +116,7 @@ def full_disk(s: Scene) -> Iterator[Word]:
     """The disk is full (measured by us, not said by the app) while an app fails."""
     if s.host.disk_full and s.symptom.kind in _APP_DOWN:
         said = "no space left" in s.log_error or "enospc" in s.log_error
-        yield Word(C.DISK_FULL, 1_500.0 if said else 300.0, _fact(E.DISK_FREE_PERMILLE, 0, 0, s.host.disk_full), s.host.disk_full)
+        yield Word(C.DISK_FULL, 1_500.0 if said else 600.0, _fact(E.DISK_FREE_PERMILLE, 0, 0, s.host.disk_full), s.host.disk_full)
 
 
 def sick_disk(s: Scene) -> Iterator[Word]:

@@ -24,7 +24,7 @@ from edgeheal.recover import budget
 from edgeheal.recover.app import App
 from edgeheal.recover.backoff import delay_s
 from edgeheal.recover.case import Case, ended, moved, tried
-from edgeheal.recover.choose import P_LEAST, Option, choose, holding, posterior, prior
+from edgeheal.recover.choose import P_LEAST, PRIOR_LEAST, Option, choose, holding, posterior, prior
 from edgeheal.recover.ladder import BOX_WIDE, CURES, HOOK_OF, Stand, hinders
 from edgeheal.recover.witness import reach
 
@@ -42,6 +42,7 @@ LEAD_S = 300.0  # a planned restart comes so long before the limit
 ASK_COST = 150.0
 LOOK_LEAST = 0.25  # looking again costs the app its whole probation: only where it is likely to be enough
 ONCE = (Budget(1, 10 * 365 * 86_400),)
+STRONGER = frozenset({R.RESTORE_CONFIG, R.ROLLBACK, R.POWER_CYCLE, R.REBOOT, R.OS_ROLLBACK, R.SAFE_MODE})
 _STARTS = frozenset({R.RESTART, R.CLEAN_RESTART})
 
 
@@ -64,6 +65,8 @@ def care(turn: Turn, number: int) -> None:
     if state in (IncidentState.ESCALATED, IncidentState.AWAITING_APPROVAL):
         _retry(turn, case, app)
         return
+    if all(s.kind is S.FOREIGN_RESTARTS for s in case.signs):
+        return  # it runs: somebody is told, nothing is done to it
     if number not in turn.fresh:
         case = diagnosed(turn, case)
     if _planned_later(turn, case):
@@ -193,7 +196,7 @@ def _skipped(turn: Turn, case: Case, app: App | None) -> None:
     if app is None:
         return
     reason = reasons.UNKILLABLE if app.stuck else reasons.OK
-    if reason or prior(case.incident.causes, R.RESTART) < P_LEAST * 5:
+    if reason or prior(case.incident.causes, R.RESTART) < PRIOR_LEAST:
         for remedy in (R.RESTART, R.CLEAN_RESTART) if app.stuck else (R.RESTART,):
             outcome.note_tried(turn, turn.cases[case.number], remedy, Outcome.SKIPPED, reason)
 
@@ -227,7 +230,10 @@ def _perform(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> Non
 
 def _wait_s(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> float:
     """Back-off of a start, or the rest of the remedy's cool-down, jittered."""
-    if remedy in _STARTS and app is not None and not app.up:
+    if remedy in _STARTS and app is not None:
+        if app.up and turn.ns - app.started_ns >= turn.policy.healthy_s * NS:
+            turn.put(replace(app, fails=1))
+            return 0.0
         return delay_s(turn.policy, app.fails, turn.chance()) if app.fails > 1 else 0.0
     cool_s = turn.policy.remedy(remedy).cool_down_s
     uses = turn.ledger.spent.get(_key(case, remedy), ())
@@ -359,6 +365,13 @@ def _retries(case: Case, app: App | None) -> bool:
 def _retry(turn: Turn, case: Case, app: App | None) -> None:
     """The slow retry of an escalated case, or of one that waits for approval."""
     at = turn.ns + round(turn.policy.slow_retry_s * NS)
+    if case.incident.state is IncidentState.ESCALATED:
+        remedy = pick(turn, diagnosed(turn, case), app)
+        if remedy in STRONGER:  # a witness, a budget or an image that was missing is there now
+            case = turn.keep(replace(turn.cases[case.number], wait_ns=at))
+            _perform(turn, case, app, remedy)
+            return
+        case = turn.cases[case.number]
     if app is None or not _retries(case, app) or turn.policy.mode_of(case.app, R.RESTART) is not Mode.ACT:
         turn.keep(replace(case, wait_ns=at))
         return
@@ -393,3 +406,12 @@ def approved(turn: Turn, case: Case, remedy: RemedyKind) -> None:
         return
     turn.settle(case.act)
     _order(turn, replace(case, act=0), app, remedy, _verb(remedy, app))
+
+
+def not_allowed(turn: Turn, case: Case) -> None:
+    """Nobody said yes in time, or somebody said no: it is not asked again in this incident, and a human is called."""
+    remedy = case.incident.planned
+    case = turn.keep(replace(case, barred=outcome.bar(case, remedy, reasons.NEEDS_APPROVAL)))
+    if remedy is not None:
+        case = outcome.note_tried(turn, case, remedy, Outcome.REFUSED, reasons.NEEDS_APPROVAL)
+    escalate(turn, case)

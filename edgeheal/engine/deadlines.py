@@ -108,11 +108,11 @@ def _case(turn: Turn, number: int) -> None:
         case = turn.cases[number]
     if case.incident.approval_until_s and case.incident.approval_until_s <= turn.now.box_s and case.incident.state is IncidentState.AWAITING_APPROVAL:
         turn.decided("expired", case, case.app, -1 if case.incident.planned is None else int(case.incident.planned))
-        care.escalate(turn, case)
+        care.not_allowed(turn, case)
         case = turn.cases[number]
     if case.verify_ns and turn.ns >= case.verify_ns:
-        if not case.signs:
-            _verified(turn, case)
+        if all(s.kind is SymptomKind.PORT_HELD for s in case.signs):
+            _verified(turn, turn.keep(replace(case, signs=())))
         elif case.incident.state is IncidentState.VERIFYING:
             outcome.failed(turn, case)  # it never went
 
@@ -166,7 +166,7 @@ def next_wake(turn: Turn) -> int:
     """The first deadline of anything, monotonic ns; 0 = none."""
     dues = [turn.state.senses.due_ns]
     for case in turn.cases.values():
-        dues += (case.act_due_ns, case.verify_ns if not case.signs or case.incident.state is IncidentState.VERIFYING else 0)
+        dues += (case.act_due_ns, case.verify_ns if all(s.kind is SymptomKind.PORT_HELD for s in case.signs) or case.incident.state is IncidentState.VERIFYING else 0)
         if case.signs and not case.act and case.incident.state not in (IncidentState.VERIFYING, IncidentState.ACTING):
             dues.append(case.wait_ns)
         if case.incident.approval_until_s:

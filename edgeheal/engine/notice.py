@@ -36,6 +36,7 @@ LIFE = frozenset({
     S.EXIT, S.CRASH_LOOP, S.HANG, S.START_FAILED, S.START_SLOW, S.PROBE_FAILED, S.OOM_KILL, S.APP_HELD, S.UNKILLABLE, S.PORT_HELD, S.TRIAL_FAILED,
     S.MEMORY_GROWTH, S.MEMORY_LIMIT, S.FD_GROWTH, S.THREAD_GROWTH, S.CHILD_GROWTH, S.FOREIGN_RESTARTS, S.CPU_SPIN, S.ZOMBIES, S.RESTART_CUT,
 })  # fmt: skip
+FAILED = frozenset({S.EXIT, S.CRASH_LOOP, S.HANG, S.START_FAILED, S.PROBE_FAILED, S.OOM_KILL})  # the app does not do its work, by its own looks
 SENSOR = frozenset({S.SENSOR_MISSING, S.SENSOR_STUCK, S.SENSOR_RANGE, S.SENSOR_JUMP, S.SENSOR_SCALE, S.SENSOR_NOISE, S.SENSOR_DRIFT, S.SENSOR_DEFAULT})
 # a condition of the box -> the cause that apps inherit from it
 PARENT: dict[SymptomKind, CauseKind] = {
@@ -161,6 +162,9 @@ def diagnosed(turn: Turn, case: Case) -> Case:
     if first is not None and first.kind is not before:
         turn.decided("cause", case, case.app, int(first.kind), first.probability, first.subject)
         turn.keep(case, tell=before is not None)
+        if before is not None and case.app and not case.parent:
+            _fold(turn, case)
+            case = turn.cases[case.number]
     else:
         turn.keep(case)
     return case
@@ -169,7 +173,10 @@ def diagnosed(turn: Turn, case: Case) -> Case:
 def _add(turn: Turn, case: Case, symptom: Symptom) -> None:
     """One more symptom of a case that is open."""
     signs = (*(s for s in case.signs if s.key != symptom.key), symptom)[-SIGNS_MOST:]
-    channels = case.channels if symptom.channel in case.channels else (*case.channels, symptom.channel)
+    new_witness = symptom.channel not in case.channels
+    channels = (*case.channels, symptom.channel) if new_witness else case.channels
+    if new_witness and case.incident.state is IncidentState.ESCALATED:
+        case = replace(case, wait_ns=0)  # what was not allowed before may be now
     case = replace(case, signs=() if _passes(symptom) else signs, channels=channels, onsets=(*case.onsets, turn.ns)[-ONSETS_MOST:], run=symptom.run or case.run)
     incident = case.incident
     best = look.telling(case) if case.signs else symptom
@@ -236,13 +243,13 @@ def _fold_many(turn: Turn, case: Case) -> None:
     window_ns = round(turn.policy.group_window_s * NS)
     recent = [
         c for c in turn.cases.values()
-        if c.app and c.app != case.app and not c.parent and c.incident.symptom in LIFE and turn.ns - c.incident.opened_ns <= window_ns
-        and any(s.serious for s in c.signs)
+        if c.app and c.app != case.app and c.incident.symptom in FAILED and turn.ns - c.incident.opened_ns <= window_ns
     ]  # fmt: skip
-    if len({c.app for c in recent}) < 2:
+    if case.incident.symptom not in FAILED or len({c.app for c in recent}) < 2:
         return
-    head = min(recent, key=lambda c: c.number)
-    for child in (*(c for c in recent if c.number != head.number), case):
+    first = min(recent, key=lambda c: c.number)
+    head = turn.cases.get(first.parent, first)
+    for child in (*(c for c in recent if c.number != head.number and not c.parent), case):
         join(turn, turn.cases[child.number], turn.cases[head.number])
 
 
@@ -255,9 +262,9 @@ def _adopt(turn: Turn, parent: Case) -> None:
     for case in list(turn.cases.values()):
         if not case.app or case.parent or case.incident.symptom not in LIFE or turn.ns - case.incident.opened_ns > window_ns:
             continue
-        again = diagnosed(turn, case) if case.signs else case
+        again = diagnosed(turn, case)
         causes = again.incident.causes
-        if causes and causes[0].kind is cause:
+        if causes and causes[0].kind is cause and not again.parent:
             join(turn, again, turn.cases[parent.number])
 
 
@@ -266,7 +273,7 @@ def join(turn: Turn, child: Case, parent: Case) -> None:
     also = tuple(sorted({*parent.incident.also, child.app} - {parent.app}))[:ALSO_MOST]
     fact = Evidence(EvidenceCode.SAME_TIME_APPS, len(also) + (1 if parent.app else 0))
     evidence = (*(e for e in parent.incident.evidence if e.code is not fact.code), fact)[-EVIDENCE_MOST:]
-    parent = turn.keep(replace(parent, incident=replace(parent.incident, also=also, evidence=evidence), verify_ns=0), tell=True)
+    parent = turn.keep(replace(parent, incident=replace(parent.incident, also=also, evidence=evidence)), tell=True)
     turn.decided("folded", child, child.app, parent.number)
     turn.keep(replace(child, parent=parent.number))
     if child.told >= 0:

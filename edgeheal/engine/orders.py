@@ -109,7 +109,7 @@ def _answer(turn: Turn, s: Ordered) -> None:
             care.approved(turn, allowed, remedy)
         else:
             turn.decided("rejected", case, case.app, -1 if remedy is None else int(remedy), s.by[:64])
-            care.escalate(turn, case)
+            care.not_allowed(turn, case)
         return
     turn.decided("nothing asked", None, s.app, s.arg[:64])
 

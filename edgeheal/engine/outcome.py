@@ -79,6 +79,8 @@ def run_ready(turn: Turn, app: str, down_ns: int) -> None:
     for case in turn.cases_of(app):
         if any_life(case) and gone_ms:
             turn.keep(replace(case, incident=replace(case.incident, downtime_ms=case.incident.downtime_ms + gone_ms)))
+        if case.has(SymptomKind.PORT_HELD):  # whether it got its port shows only if it stays up
+            turn.keep(replace(turn.cases[case.number], verify_ns=turn.ns + probation_ns(turn, case, R.LOOK_AGAIN)))
         if case.remedy is None or case.remedy not in BY_RUN:
             continue
         if case.incident.state is IncidentState.ACTING:
@@ -125,6 +127,9 @@ def failed(turn: Turn, case: Case, *, reason: int = 0, refill: Symptom | None = 
         turn.decided("withdrawn", case, case.app, int(remedy))
     repeats = remedy in REPEATS and case.cause_class in REPEAT_CLASSES and outcome is Outcome.FAILED and not worse
     floor = max(case.floor, remedy if repeats else R(min(remedy + 1, R.CALL)))
+    app = turn.apps.get(case.app)
+    if app is not None and app.up and remedy in BY_RUN:
+        turn.put(replace(app, fails=app.fails + 1))
     if refill is not None and case.began_ns:
         case = _refilled(turn, case, refill)
     turn.settle(case.act)

@@ -59,6 +59,8 @@ def of(case: Case, app: App | None) -> tuple[Severity, Need]:
         return (Severity.CRITICAL if down else Severity.WARNING), need_of(case)
     if info:
         return Severity.INFO, Need.NOTHING
+    if case.has(S.FOREIGN_RESTARTS):
+        return Severity.WARNING, Need.LOOK
     if any(s.serious and not s.app for s in case.signs):
         return Severity.CRITICAL, need_of(case)
     return (Severity.ERROR if done & HEAVY else Severity.WARNING), Need.NOTHING

@@ -167,7 +167,7 @@ def _run_is_ready(turn: Turn, name: str, down_ns: int) -> None:
     """The run does its work: what was about its end is over, who waited for it goes on."""
     for symptom in _heard(turn, sig.AppReady(name, turn.apps[name].run)):
         notice(turn, symptom)
-    for kind in (SymptomKind.UNKILLABLE, SymptomKind.PORT_HELD, SymptomKind.TRIAL_FAILED, SymptomKind.RESTART_CUT):
+    for kind in (SymptomKind.UNKILLABLE, SymptomKind.TRIAL_FAILED, SymptomKind.RESTART_CUT):
         for case in turn.cases_of(name):
             for sign in case.signs:
                 if sign.kind is kind:

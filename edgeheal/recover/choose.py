@@ -14,7 +14,8 @@ from edgeheal.core.kinds import CauseKind, RemedyKind
 from edgeheal.recover.ladder import CURES
 
 PRIOR = 2.0
-P_LEAST = 0.02  # below this a remedy cannot help
+PRIOR_LEAST = 0.1  # a remedy that cures so little of what it can be is no answer to it
+P_LEAST = 0.02  # below this experience says that it does not help
 HOLD_MASS = 0.5  # so much of the probability on causes that holding answers, and holding it is
 
 
@@ -36,7 +37,7 @@ def prior(causes: tuple[Cause, ...], kind: RemedyKind) -> float:
 def posterior(causes: tuple[Cause, ...], kind: RemedyKind, wins: float, losses: float) -> float:
     """`prior` updated by `wins` and `losses` of this remedy against this fingerprint; 0 where it cannot help."""
     p = prior(causes, kind)
-    if p < P_LEAST:
+    if p < PRIOR_LEAST:
         return 0.0
     return (PRIOR * p + wins) / (PRIOR + wins + losses)
 
