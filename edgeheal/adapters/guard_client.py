@@ -15,23 +15,25 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from edgeheal.core import reasons
 from edgeheal.core.errors import AgentUnreachableError, EdgeHealError
-from edgeheal.core.mask import Masker
-from edgeheal.core.now import NS
-from edgeheal.core.signal import DeploymentsAre, SelfSaid
-from edgeheal.ports import Emit
 from edgeheal.wire import guard_frames as f
-from edgeheal.wire import guard_signals
+from edgeheal.wire.guard_event import Event
 
+if TYPE_CHECKING:
+    from edgeheal.core.mask import Masker
+    from edgeheal.core.signal import Signal
+
+NS = 1_000_000_000
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 5.0
 ACK_AFTER_S = 2.0
 FRAMES_A_TURN = 64
 LOST_AFTER_S = 3.0  # a guard that is being replaced is no incident
 
+Emit = Callable[["Signal"], None]  # as ports.Emit; that module would load the journal's libraries into the command line
 Answered = Callable[[int, bytes, int, int], None]
 """reason, image, a, b"""
 
@@ -109,12 +111,14 @@ def _send(sock: socket.socket, frame: bytes, fd: int) -> None:
 class GuardClient:
     """See the module. Hooks: `on_hello(Hello)`, `on_lost()`, `on_event(Event)` for those that want more than signals."""
 
-    def __init__(self, path: str, emit: Emit, *, heartbeat_s: float = 20.0, durable: Callable[[], bool] | None = None, masker: Masker | None = None) -> None:
+    def __init__(self, path: str, emit: Emit, *, heartbeat_s: float = 20.0, durable: Callable[[], bool] | None = None, masker: "Masker | None" = None) -> None:
         """`durable()`: whether everything heard so far is safe in the journal (None: it always is)."""
         self._path = path
         self._emit = emit
         self._heartbeat_ns = round(heartbeat_s * NS)
         self._durable = durable or (lambda: True)
+        from edgeheal.wire import guard_signals  # here: the command line uses GuardDoor alone and shall not load the agent's words
+
         self._words = guard_signals.Words(masker)
         self._sock: socket.socket | None = None
         self._out: list[tuple[bytes, int]] = []
@@ -133,7 +137,7 @@ class GuardClient:
         self.hello: Hello | None = None
         self.on_hello: Callable[[Hello], None] = lambda _: None
         self.on_lost: Callable[[], None] = lambda: None
-        self.on_event: Callable[[guard_signals.Event], None] = lambda _: None
+        self.on_event: Callable[[Event], None] = lambda _: None
 
     # -- ports.Source
 
@@ -161,7 +165,7 @@ class GuardClient:
         if self._due_lost_ns and now_ns >= self._due_lost_ns:
             self._due_lost_ns = 0
             self._told_lost = True
-            self._emit(SelfSaid(part="guard", what="lost", ok=False))
+            self._emit(self._words.guard("lost", ok=False))
 
     def ready(self, fd: int, events: int) -> None:
         """Read what is there, write what waits."""
@@ -238,7 +242,7 @@ class GuardClient:
 
     def _greeted(self, answer: Answer) -> None:
         if answer.reason != reasons.OK:
-            self._emit(SelfSaid(part="guard", what="version", ok=False, value=float(answer.a)))
+            self._emit(self._words.guard("version", ok=False, value=float(answer.a)))
             return
         self._retry_s = RETRY_FIRST_S
         self.connected = True
@@ -248,7 +252,7 @@ class GuardClient:
         self.on_hello(self.hello)
         if self._told_lost:
             self._told_lost = False
-            self._emit(SelfSaid(part="guard", what="lost", ok=True))
+            self._emit(self._words.guard("lost", ok=True))
         self.ask(f.FOLLOW, lambda _: None)
         self.refresh()
 
@@ -263,7 +267,7 @@ class GuardClient:
     def _images(self, app: str) -> None:
         def then(answer: Answer) -> None:
             if answer.reason == reasons.OK:
-                self._emit(DeploymentsAre(app, tuple(self._words.image_row(row)[1] for row in answer.rows)))
+                self._emit(self._words.images(app, tuple(self._words.image_row(row)[1] for row in answer.rows)))
 
         self.ask(f.IMAGES, then, app=app)
 
@@ -291,7 +295,7 @@ class GuardClient:
         asked.then(Answer(code, f.text(app), image, a, b, passed, tuple(asked.rows)))
 
     def _event(self, data: bytes) -> None:
-        event = guard_signals.Event(data)
+        event = Event(data)
         if event.number & f.EVENT_BIT:
             self._last_seq = event.number
             if not self._due_ack_ns:
@@ -396,7 +400,7 @@ class GuardDoor:
         code: int = 0,
         fd: int = -1,
         timeout_s: float | None = None,
-        on_event: Callable[[guard_signals.Event], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
     ) -> Answer:
         """Ask and wait. Rows (and events that this question caused) are in the answer; `on_event` hears events as they come. `fd` stays the caller's."""
         self._number += 1
@@ -418,7 +422,7 @@ class GuardDoor:
                 if kind in (f.ROW_APP, f.ROW_IMAGE) or len(data) == f.EVENT.size:
                     rows.append(data)
                     if on_event is not None and len(data) == f.EVENT.size:
-                        on_event(guard_signals.Event(data))
+                        on_event(Event(data))
         except TimeoutError:
             raise AgentUnreachableError(
                 f"the guard did not answer `{f.VERBS.get(verb, verb)}` in time", hint="see `edgeheal status`; it may still happen"
@@ -426,9 +430,9 @@ class GuardDoor:
         except OSError as fault:
             raise AgentUnreachableError(f"the guard went away: {fault.strerror}", hint="was it restarted? try again, then `edgeheal status`") from None
 
-    def events(self, timeout_s: float) -> "list[guard_signals.Event]":
+    def events(self, timeout_s: float) -> list[Event]:
         """Events that have come, waiting at most so long for the first (after FOLLOW)."""
-        found: list[guard_signals.Event] = []
+        found: list[Event] = []
         self._sock.settimeout(timeout_s)
         try:
             while True:
@@ -437,7 +441,7 @@ class GuardDoor:
                 if not data:
                     return found
                 if len(data) == f.EVENT.size:
-                    found.append(guard_signals.Event(data))
+                    found.append(Event(data))
                 self._sock.settimeout(0.001)
         except TimeoutError:
             return found

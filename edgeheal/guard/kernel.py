@@ -43,7 +43,7 @@ def _call(name: str, *words: object) -> int:
 
 
 def prctl(option: int, value: int) -> bool:
-    """An option of this process, by prctl(2); False when it was refused."""
+    """Set one option of this process; False when it was refused."""
     return _call("prctl", option, value, 0, 0, 0) == 0
 
 

@@ -8,7 +8,6 @@ Light on purpose: the resident guard imports it.
 """
 
 import _socket
-import array
 import os
 import struct
 import time
@@ -106,9 +105,7 @@ class NotifySocket:
             if level == _socket.SOL_SOCKET and kind == _SCM_CREDENTIALS and len(body) >= _CRED.size:
                 pid, uid, _ = _CRED.unpack_from(body)
             elif level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                passed = array.array("i")
-                passed.frombytes(body[: len(body) // passed.itemsize * passed.itemsize])
-                for got in passed:
+                for got in doors.descriptors(body):
                     os.close(got)
         return pid, uid
 

@@ -12,6 +12,8 @@ from edgeheal.core.mask import Masker, escaped
 from edgeheal.wire import guard_frames as f
 from edgeheal.wire.guard_event import Event
 
+__all__ = ["Event", "Words"]
+
 _SAID = {f.SAID_STATUS: "STATUS", f.SAID_RELOADING: "RELOADING", f.SAID_STOPPING: "STOPPING", f.SAID_BUSY: "BUSY", f.SAID_EXTEND: "EXTEND"}
 _TEXT_MOST = 96
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgeheal.adapters.guard_client import GuardDoor
+from edgeheal.core.errors import EdgeHealError
 from edgeheal.image.records import pack
 from edgeheal.wire import guard_frames as f
 
@@ -101,7 +102,7 @@ class Box:
     def up(self):
         try:
             GuardDoor(self.people()).__exit__()
-        except Exception:
+        except EdgeHealError:
             return False
         return True
 

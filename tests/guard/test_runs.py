@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 
+import pytest
+
 from edgeheal.core import reasons
 from edgeheal.core.kinds import By
 from edgeheal.wire import guard_frames as f
@@ -233,10 +235,6 @@ def test_a_second_guard_of_the_same_device_does_not_begin(box, monkeypatch):
     from edgeheal.guard import main
 
     monkeypatch.setattr(main, "LOCK_WAIT_S", 0.1)
-    try:
+    with pytest.raises(main.UsageError, match="another guard"):
         main.Guard(str(box.root), [], lambda body: None)
-    except (main.UsageError, PermissionError) as fault:
-        assert "another guard" in str(fault)
-    else:
-        raise AssertionError("a second guard began")
     assert first.poll() is None
