@@ -19,7 +19,7 @@ from edgeheal.detect.slope import Track, theil_sen
 
 HALF = 0.5  # of the limit: below it nothing is said
 MOST = 0.7  # of the limit: from here on a steady slope is enough
-STEADY = 0.5  # the last third must grow at least so much of the whole's slope
+STEADY = 0.7  # the last third must grow at least so much of the whole's slope
 CALM = 0.8  # of the value at the alarm: back below it, the growth is over
 
 
@@ -94,9 +94,11 @@ def _judge(growth: Growth, figure: Figure, value: float, limit: float, signal: U
         return []
     slope = theil_sen(track.at, track.low)
     third = max(2, len(track.at) // 3)
-    if slope <= 0 or theil_sen(track.at[-third - 1 :], track.low[-third - 1 :]) < STEADY * slope:
+    recent = theil_sen(track.at[-third - 1 :], track.low[-third - 1 :])
+    if slope <= 0 or recent < STEADY * slope:
         growth.suspected = False
         return []
+    slope = min(slope, recent)  # what flattens is foretold by its present, not by its past
     left_s = max(0.0, (limit - value) / slope)
     growth.suspected = left_s < around.limits.leak_warn_s
     if not growth.suspected or value < HALF * limit or len(track.at) < _points(around, track):
