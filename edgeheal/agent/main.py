@@ -8,21 +8,25 @@ import gc
 import os
 import sys
 
-from edgeheal.agent.alarm import Ends
-from edgeheal.agent.assembly import Agent
-from edgeheal.core.errors import EdgeHealError
-from edgeheal.core.layout import Layout
+from edgeheal.agent import lean
 
 
 def main(argv: list[str]) -> int:
     """Run the agent; `--root DIR`."""
     root = _word(argv, "--root", "/")
     os.umask(0o027)
+    placed = lean.begin()  # before anything that declares a dataclass
+    from edgeheal.agent.alarm import Ends
+    from edgeheal.agent.assembly import Agent
+    from edgeheal.core.errors import EdgeHealError
+    from edgeheal.core.layout import Layout
+
     try:
         agent = Agent(Layout(root))
     except EdgeHealError as fault:
         sys.stderr.write(f"<3>edgeheal agent: {fault}\n  next: {fault.hint}\n")
         return fault.exit_code
+    lean.done(placed)
     agent.loop.add("ends", Ends(agent.loop.stop, agent.reload))
     gc.collect()
     gc.freeze()
