@@ -29,7 +29,7 @@ SLOT_BYTES = 256 * 1024
 SIZE_BYTES = 4 << 20
 DAILY_BYTES = 2 << 20
 DURABLE_S = 2.0
-SNAPSHOT_NS = 6 * 3_600 * NS
+SNAPSHOT_NS = 6 * 3_600 * NS  # what was learned since is all that a power cut at rest can cost
 DARK_MOST = 512 * 1024  # bytes in memory that the medium has not taken yet; for essentials twice that
 RETRY_ALLOCATE_NS = 60 * NS
 
@@ -73,7 +73,6 @@ class JournalFiles:
         self._gap_why = ""
         self._slow = False
         self._allocate_ns = 0
-        self._lines_since = 0
         self._snapshot_ns = self._mono_ns()
         held = self._log.load(disk.names(FOLDER), disk.read)
         self.recovered = fold(_frames(held), damage=held.damage, fresh=held.fresh)
@@ -112,9 +111,7 @@ class JournalFiles:
         """See `ports.JournalFiles.snapshot`."""
         self._snapshot_ns = self._mono_ns()
         state = self._state()
-        kept = state is not None and self._put(Snapshot(When.of(self._now()), state))
-        self._lines_since = 0
-        return kept
+        return state is not None and self._put(Snapshot(When.of(self._now()), state))
 
     def settle(self) -> bool:
         """All that was kept is on the medium: True. For a clean stop."""
@@ -145,7 +142,6 @@ class JournalFiles:
         if len(body) > self._log.capacity // 2:
             self._lost("too large")
             return False
-        self._lines_since += 1
         if self._log.put(kind, body) is None:
             self._roll()
             return self._log.put(kind, body) is not None
@@ -200,7 +196,6 @@ class JournalFiles:
             self._log.release(oldest)
         self._log.roll()
         self._snapshot_ns = self._mono_ns()
-        self._lines_since = 0
         state = self._state() or self.recovered.state
         snapshot = [] if state is None else [Snapshot(When.of(self._now()), state)]
         head: list[Record] = [self._session, *snapshot, *self._doubt.values()]
@@ -235,7 +230,7 @@ class JournalFiles:
         """The earliest of: something to say, a commit, an allocation to try again, the next snapshot."""
         if self._says:
             return 1
-        dues = (self._commit.due(), self._allocate_ns, self._snapshot_ns + SNAPSHOT_NS if self._lines_since else 0)
+        dues = (self._commit.due(), self._allocate_ns, self._snapshot_ns + SNAPSHOT_NS)
         return min((due for due in dues if due), default=0)
 
     def tick(self, now_ns: int) -> None:
@@ -247,7 +242,7 @@ class JournalFiles:
             self._say("slow", ok=True)
         if self._allocate_ns and now_ns >= self._allocate_ns:
             self._allocate()
-        if self._lines_since and now_ns >= self._snapshot_ns + SNAPSHOT_NS:
+        if now_ns >= self._snapshot_ns + SNAPSHOT_NS:
             self.snapshot()
         self._commit.pump(now_ns)
 

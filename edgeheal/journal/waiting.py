@@ -48,7 +48,10 @@ class _Session:
         at = seq - self.base - 1
         if at < 0:
             return
-        if at >= len(self.marks):
+        if at == len(self.marks):
+            self.marks.append(mark)
+            return
+        if at > len(self.marks):
             self.marks.extend(array("I", [0] * (at + 1 - len(self.marks))))
         self.marks[at] = mark
 
