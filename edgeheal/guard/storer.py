@@ -223,12 +223,9 @@ class Storing:
 
     def _moved(self, below: int, name: str, row: tree.Row, number: int) -> bool:
         """The staged object becomes the file; or it became it before a cut."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            objects = os.open("objects", FOLDER_FLAGS, dir_fd=self._folder.fd)
-            try:
-                os.rename(str(number), name, src_dir_fd=objects, dst_dir_fd=below)
-            finally:
-                os.close(objects)
+        with contextlib.suppress(FileNotFoundError):
+            objects, _ = self._folder.at("objects/x")
+            os.rename(str(number), name, src_dir_fd=objects, dst_dir_fd=below)
         try:
             fd = os.open(name, READ_FLAGS, dir_fd=below)
         except FileNotFoundError:
