@@ -20,7 +20,7 @@ from edgeheal.adapters.kernel import Kernel
 from edgeheal.adapters.logs.source import Logs
 from edgeheal.adapters.metrics import Metrics
 from edgeheal.adapters.probes.schedule import Probes
-from edgeheal.adapters.processes import Processes
+from edgeheal.adapters.processes.source import Processes
 from edgeheal.adapters.recorder import FlightRecorder
 from edgeheal.adapters.spool import Spool
 from edgeheal.agent.alarm import Alarm

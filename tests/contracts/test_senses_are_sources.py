@@ -12,7 +12,7 @@ from edgeheal.adapters.kernel import Kernel
 from edgeheal.adapters.logs.source import Logs
 from edgeheal.adapters.metrics import Metrics
 from edgeheal.adapters.probes.schedule import Probes
-from edgeheal.adapters.processes import Processes
+from edgeheal.adapters.processes.source import Processes
 from edgeheal.adapters.sensors.files import Files
 from edgeheal.adapters.sensors.lines import Lines
 from edgeheal.adapters.sensors.modbus import Modbus

@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from edgeheal.adapters.processes import UNKNOWN, Processes, cgroup_kib, parse_stat, table_kib
+from edgeheal.adapters.processes.cgroup import cgroup_kib
+from edgeheal.adapters.processes.held import UNKNOWN, parse_stat, table_kib
+from edgeheal.adapters.processes.source import Processes
 from edgeheal.core.signal import AppExited, AppSeen, AppStarted, Usage
 
 STUB = r"""
