@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from helpers import A, B, C, Fleet, open_spool, tick
+from spool_fleet import A, B, C, Fleet, open_spool, tick
 
 from edgeheal.adapters.spool import CURSOR
 from edgeheal.core import reasons

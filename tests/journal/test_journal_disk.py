@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "contracts"))
-from disk import DiskContract
+from disk_contract import DiskContract
 
 from edgeheal.adapters.disk import FolderDisk
 from edgeheal.adapters.journal_files import JournalFiles, read_all
