@@ -120,7 +120,7 @@ class Agent:
         self.workers = Workers()
         self.catalog = Catalog(hear, self.layout.tree)
         self.processes = Processes(hear, every_s=config.sampling.every_ms / 1000, suspected_s=config.sampling.suspected_ms / 1000)
-        self.probes = Probes(hear, self.guard.probe, clock)
+        self.probes = Probes(hear, self.guard.probe, clock, self._ready_by_probe)
         disks = {"var": self.layout.var, "store": self.layout.store, "data": self.layout.data, "run": self.layout.run}
         self.host = Host(hear, self.workers, disks, clock, every_s=max(1.0, config.sampling.every_ms / 1000))
         self.kernel = Kernel(hear, clock, self.processes.app_of)
@@ -235,6 +235,9 @@ class Agent:
 
     def _probe(self, app: str) -> None:
         self.probes.again(app)
+
+    def _ready_by_probe(self, app: str) -> None:
+        self.guard.request(guard_frames.READY, lambda *_: None, app=app)
 
     def _follow(self, act: Act) -> None:
         self.processes.follow(act.app, act.target != "off")

@@ -384,6 +384,37 @@ def test_without_a_guard_what_it_is_asked_is_could_not_tell():
     assert ("e", UNKNOWN) in bench.answers()
 
 
+def test_an_app_whose_readiness_is_told_by_probes_is_ready_once_all_of_them_said_yes():
+    heard = []
+    probes = (ProbeSpec("s", "start", "exec", "x", 1_000, 400), ProbeSpec("r", "ready", "exec", "x", 1_000, 400), ProbeSpec("l", "live", "exec", "x", 1_000, 400))
+    bench = Bench(spec(*probes, ready="probe", start_ms=60_000))
+    bench.probes._on_ready = heard.append
+    bench.probes.heed(AppStarted(app="a", run=1))
+    bench.to(1_100)
+    assert [index for _, index, _ in bench.asked] == [0, 1]
+    bench.asked[0][2](1, 1, 0)
+    assert heard == []
+    bench.asked[1][2](0, 1, 1)
+    bench.to(2_200)
+    bench.asked[2][2](1, 1, 0)
+    assert heard == ["a"]
+    bench.to(3_300)
+    bench.asked[3][2](1, 1, 0)
+    assert heard == ["a"]
+    bench.probes.heed(AppSeen(app="a", run=1, phase=1))  # a guard that came back without knowing
+    bench.to(4_400)
+    bench.asked[-1][2](1, 1, 0)
+    assert heard == ["a", "a"]
+    heard.pop()
+    other = Bench(spec(*probes, ready="notify"))
+    other.probes._on_ready = heard.append
+    other.probes.heed(AppStarted(app="a", run=1))
+    other.to(1_100)
+    for _, _, told in other.asked:
+        told(1, 1, 0)
+    assert heard == ["a"]
+
+
 def test_twenty_apps_are_not_probed_at_once():
     specs = [AppSpec(f"app{n}", probes=(EXEC,)) for n in range(20)]
     bench = Bench(*specs)

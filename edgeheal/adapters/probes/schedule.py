@@ -64,16 +64,18 @@ class _Run:
     grace_ns: int
     ready: bool
     rows: list[_Row]
+    told: bool = False
 
 
 class Probes:
     """A `ports.Source`."""
 
-    def __init__(self, emit: Emit, ask: Ask, clock: Callable[[], int]) -> None:
-        """`ask` runs what needs the app's uid; `clock` is the monotonic clock in ns."""
+    def __init__(self, emit: Emit, ask: Ask, clock: Callable[[], int], on_ready: Callable[[str], None] = lambda _: None) -> None:
+        """`ask` runs what needs the app's uid; `clock` is the monotonic clock in ns; `on_ready` hears, once a run, that an app whose readiness is told by probes is ready."""
         self._emit = emit
         self._ask = ask
         self._clock = clock
+        self._on_ready = on_ready
         self._specs: dict[str, AppSpec] = {}
         self._runs: dict[str, _Run] = {}
         self._unknown: dict[str, tuple[int, bool]] = {}  # runs of apps that the catalog does not name yet: (run, ready)
@@ -171,6 +173,8 @@ class Probes:
             self._start(app, run, ready=phase == PHASE_RUNNING)
         elif phase == PHASE_RUNNING:
             self._is_ready(app)
+        else:
+            self._runs[app].told = False  # the guard came back and does not know that it is ready
 
     def _start(self, app: str, run: int, *, ready: bool) -> None:
         self._end(app)
@@ -272,6 +276,9 @@ class Probes:
         if self._runs.get(run.app) is run:
             took_ms = max(0, ended_ns - row.began_ns) // MS
             self._emit(ProbeAnswered(run.app, run.run, row.spec.name, row.spec.means, int(answer.verdict), took_ms, answer.code))
+            if not run.told and all(r.passed for r in run.rows if r.spec.means != "live") and self._specs[run.app].ready == "probe":
+                run.told = True
+                self._on_ready(run.app)
 
     def _next(self, run: _Run, row: _Row) -> int:
         """At the period from the last beginning, whole periods left out when we are late; 0 = never again in this run."""
