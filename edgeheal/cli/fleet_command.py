@@ -116,6 +116,7 @@ def _boot_nonce(session: Session, device: str) -> bytes:
     end = time.monotonic() + BIRTH_S
     while (left := end - time.monotonic()) > 0:
         for message in session.wait(left):
+            session.acknowledge([message.mid] if message.mid else [])  # in order: some brokers hang up otherwise
             found = heard(message, 0.0)
             if found is not None and isinstance(found.said, birth.Birth) and found.said.nonce:
                 return found.said.nonce

@@ -485,3 +485,50 @@ def test_nothing_is_restarted_for_a_reboot_that_a_person_ordered():
     device.run(600)
     assert device.reports == []
     assert device.acts() == []
+
+
+def test_a_start_that_never_reached_the_guard_is_ordered_again_once_it_says_so():
+    device = Device([AppSpec("a")])
+    device.start_all()
+    device.run(100)
+    device.mute = {Verb.START}
+    device.kill("a")
+    device.run(1)
+    assert not device.apps["a"].up
+    device.mute = set()
+    device.seen("a")
+    device.run(0.1)
+    assert device.apps["a"].up
+    device.seen("a")
+    assert len(device.apps["a"].starts) == 2
+
+
+def test_a_start_in_doubt_is_repeated_soon_since_it_is_harmless():
+    device = Device([AppSpec("a")])
+    device.start_all()
+    device.run(100)
+    device.mute = {Verb.START}
+    device.kill("a")
+    (act,) = device.acts(Verb.START)
+    device.mute = set()
+    device.tell(sig.ActEnded(act.number, reason=reasons.IN_DOUBT, doubt=True))
+    device.run(2)
+    assert device.apps["a"].up
+    device.run(100)
+    assert tried(device.closed()[0])[-1] == (R.RESTART, O.CURED)
+
+
+def test_with_the_guard_away_nothing_moves_up_the_ladder():
+    device = Device([AppSpec("a")])
+    device.apps["a"].images.insert(0, Image("img0", dep.GOOD))
+    device._deployments("a")
+    device.start_all()
+    device.run(100)
+    device.refuse = dict.fromkeys(Verb, reasons.NOT_RUNNING)
+    device.kill("a")
+    device.run(120)
+    assert {a.verb for a in device.acts()} <= {Verb.START, Verb.LOOK}
+    device.refuse = {}
+    device.run(400)
+    assert device.apps["a"].up
+    assert device.apps["a"].running == "img1"

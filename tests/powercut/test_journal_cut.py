@@ -9,7 +9,7 @@ from edgeheal.journal.records import DecidedLine, Intent, Outcome, When, pack_st
 from edgeheal.lab.storage import CutDisk, PowerCutError
 
 W = When(1, 2, 3, True)
-SMALL = {"size_bytes": 4 * 8192, "slot_bytes": 8192, "daily_bytes": 0}
+SMALL = {"size_bytes": 4 * 4096, "slot_bytes": 4096, "daily_bytes": 0}
 
 
 class Life:
@@ -25,7 +25,7 @@ class Life:
     def open(self, session: bytes = b"sessA.") -> JournalFiles:
         return JournalFiles(self.disk, lambda s: None, session=session, now=lambda: Now("boot", 1), state=lambda: pack_state({"n": self.state}), **SMALL)
 
-    def run(self, acts: int = 100) -> None:
+    def run(self, acts: int = 60) -> None:
         try:
             journal = self.open()
             for n in range(1, acts + 1):
@@ -42,10 +42,10 @@ class Life:
 def test_a_cut_at_any_operation_leaves_each_durable_intent_with_its_outcome_or_in_doubt() -> None:
     whole = Life(CutDisk())
     whole.run()
-    assert whole.disk.ops > 250
-    assert len(whole.open(b"sessB.").recovered.doubt) == 25
+    assert whole.disk.ops > 200
+    assert len(whole.open(b"sessB.").recovered.doubt) == 15
     for cut_at in range(1, whole.disk.ops + 1):
-        for seed in (0, 7) if cut_at % 4 else (0, -1, 7):
+        for seed in (0,) if cut_at % 3 else (0, -1, cut_at):
             life = Life(CutDisk(cut_at=cut_at))
             life.run()
             found = Life(CutDisk(life.disk.remains(seed))).open(b"sessB.").recovered

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from eight import EIGHT, NOW_NS, SESSION
+from wire_eight import EIGHT, NOW_NS, SESSION
 
 from edgeheal.core import words
 from edgeheal.core.incident import Cause, Evidence, Tried

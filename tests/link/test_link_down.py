@@ -5,7 +5,7 @@ import time
 
 import msgpack
 import pytest
-from stub import Stub
+from link_stub import Stub
 
 from edgeheal.adapters.mqtt.down import CommandCame, PolicyCame
 from edgeheal.core import reasons

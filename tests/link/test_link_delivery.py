@@ -6,7 +6,7 @@ import resource
 import time
 
 import pytest
-from conftest import wait_for
+from link_fleet import wait_for
 
 from edgeheal.core.kinds import Severity
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 
 import pytest
-from conftest import ControllerProcess, wait_for
+from link_fleet import ControllerProcess, wait_for
 
 from edgeheal.core.signal import LinkIs, SelfSaid
 from edgeheal.fleet.session import Address, Session

@@ -4,7 +4,7 @@
 import time
 
 import pytest
-from stub import Stub
+from link_stub import Stub
 
 from edgeheal.core.kinds import Severity
 from edgeheal.core.spooled import StandinKind

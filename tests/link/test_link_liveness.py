@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from stub import Stub
+from link_stub import Stub
 
 from edgeheal.adapters.mqtt.backoff import Backoff
 from edgeheal.core.signal import LinkIs

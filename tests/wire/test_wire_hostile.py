@@ -5,9 +5,9 @@ import json
 
 import msgpack
 import pytest
-from eight import EIGHT, SESSION
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wire_eight import EIGHT, SESSION
 
 from edgeheal.core.errors import WireError
 from edgeheal.trust import canonical
