@@ -21,11 +21,11 @@ FAULT = os.environ.get("GATEWAY_FAULT", "")
 class Gateway:
     """The app's state: the last reading and what it has leaked."""
 
-    def __init__(self, config: dict) -> None:
+    def __init__(self, config: dict[str, object]) -> None:
         """`config`: listen (port), sensor (path), period_s (seconds)."""
-        self.port = int(config["listen"])
-        self.sensor = pathlib.Path(config["sensor"])
-        self.period_s = float(config["period_s"])
+        self.port = int(str(config["listen"]))
+        self.sensor = pathlib.Path(str(config["sensor"]))
+        self.period_s = float(str(config["period_s"]))
         self.read_at = time.monotonic()
         self.leaking = False
         self.hoard: list[bytes] = []
