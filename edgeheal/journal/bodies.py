@@ -21,7 +21,7 @@ class Bodies:
         self._read = read
         self._safe = safe
         self._young: OrderedDict[Key, tuple[int, bytes]] = OrderedDict()
-        self._segments: OrderedDict[int, bytes] = OrderedDict()
+        self._segments: OrderedDict[int, tuple[bytes, int]] = OrderedDict()  # bytes, and how far they are good
 
     def keep(self, key: Key, mark: int, body: bytes) -> None:
         """A body that was just written, at hand until `mark` is safe."""
@@ -41,15 +41,19 @@ class Bodies:
         found = self._young.get(key)
         return None if found is None else found[1]
 
-    def segment(self, number: int, *, growing: bool) -> bytes | None:
-        """A segment's bytes as they are on the medium; None when it cannot be read now."""
-        data = self._segments.get(number)
-        if data is not None:
+    def segment(self, number: int, *, until: int, end: int) -> bytes | None:
+        """A segment's bytes as they are on the medium, good up to offset `until`; None when it cannot be read now.
+
+        `end`: how far the segment is written; while anything is not on the medium yet, what is read is used once and not kept.
+        """
+        kept = self._segments.get(number)
+        if kept is not None and until <= kept[1]:
             self._segments.move_to_end(number)
-            return data
+            return kept[0]
         data = self._read(number)
-        if data is not None and not growing and not self._young:
-            self._segments[number] = data
+        self.grow_old()
+        if data is not None and not self._young:
+            self._segments[number] = (data, end)
             while len(self._segments) > SEGMENTS_MOST:
                 self._segments.popitem(last=False)
         return data

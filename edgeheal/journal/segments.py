@@ -158,6 +158,10 @@ class SegmentLog:
         """The file of a live segment."""
         return self._by_number[number].name
 
+    def end(self, number: int) -> int:
+        """The byte after a live segment's last frame."""
+        return self._by_number[number].end
+
     def allocations(self) -> list[Allocate]:
         """One for each file; kept as it is where it exists."""
         return [Allocate(self._mark, len(USED)), *(Allocate(slot.name, self._slot_bytes) for slot in self._slots)]

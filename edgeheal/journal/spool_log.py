@@ -219,7 +219,7 @@ class SpoolLog:
         if not choice or self._commit.dark or not self._commit.settle(self._clock(), DURABLE_S):
             return False
         size, number = min(choice)
-        data = None if size * 100 > self._log.capacity * FULL else self._bodies.segment(number, growing=False)
+        data = None if size * 100 > self._log.capacity * FULL else self._bodies.segment(number, until=self._log.end(number), end=self._log.end(number))
         if data is None or not all([self._move(row, data) for row in self.index.live_in(number)]):  # noqa: C419 - each is moved
             return False
         return self._release_safely()
@@ -243,7 +243,7 @@ class SpoolLog:
         if young is not None or row < 0:
             return young
         place = self.index.place(row)
-        data = self._bodies.segment(place.number, growing=place.number == self._log.number)
+        data = self._bodies.segment(place.number, until=place.at + place.length, end=self._log.end(place.number))
         body = None if data is None else self._body_in(data, key, place)
         if data is not None and body is None:
             self._garbled.add(key)
