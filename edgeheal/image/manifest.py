@@ -159,7 +159,7 @@ class Manifest:
     @property
     def tree_run(self) -> bytes:
         """The (tree, run) digest: equal for what runs the same code the same way, however it is wrapped, re-packed or re-labelled."""
-        return hashlib.sha256(pack([self.tree.digest, run_plain(self.run, full=True)])).digest()
+        return hashlib.sha256(pack([self.tree.digest, run_plain(self.run)])).digest()
 
     def programs(self) -> Iterator[tuple[str, str]]:
         """(field, first word) of everything that may be executed: a path in the tree, or absolute for an interpreter of the host."""

@@ -41,9 +41,9 @@ def to_plain(manifest: "Manifest") -> dict[str, Any]:
     return plain
 
 
-def run_plain(run: "Run", *, full: bool = False) -> dict[str, Any]:
-    """The run table; `full` says defaults, too, so that two ways of writing the same give the same digest."""
-    plain = _said(run, needed=tuple(f.name for f in fields(run)) if full else ("argv",))
+def run_plain(run: "Run") -> dict[str, Any]:
+    """The run table. A field at its default is left out, so that a field added later changes no digest of what ran before."""
+    plain = _said(run, needed=("argv",))
     if "env" in plain:
         plain["env"] = dict(run.env)
     if "reload" in plain:

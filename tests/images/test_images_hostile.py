@@ -9,7 +9,7 @@ import threading
 
 import msgpack
 import pytest
-from workshop import FILES, RELEASE, STRANGER, Device, Made, rows_of
+from workshop import FILES, RELEASE, STRANGER, Made, rows_of
 
 from edgeheal.core import reasons
 from edgeheal.image import bundle, codec, patch, tree
@@ -362,8 +362,23 @@ def test_another_type_of_signed_document_is_no_manifest(device):
     assert refused(device, one.bytes())["reason"] == reasons.BAD_SIGNATURE
 
 
-def test_a_device_without_room_says_so_before_it_writes(tmp_path):
-    device = Device(tmp_path)
+def test_a_device_without_room_says_so_before_it_writes(device):
     error = device.take_here(Made(tree=[hashlib.sha256(b"").digest(), 10, 1, 8 * 1024**3]).bytes(), quota=10**9)
     assert (error["reason"], error["part"]) == (reasons.NO_SPACE, "space")
     assert device.left() == []
+
+
+@pytest.mark.parametrize(("free", "left"), [(1_000_000, []), (1_100_000, ["manifest", "objects", "tree"])])
+def test_a_full_medium_is_refused_in_the_order_of_proof(device, monkeypatch, free, left):
+    """Too little for the lists: nothing is made. Enough for them and not for the contents: no content is written."""
+    real = os.statvfs(device.staging)
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((4096, 1, *real[2:4], free, *real[5:])))
+    made = Made({"bin/app": (b"#!", True), "big": (os.urandom(200_000), False)})
+    error = device.take_here(made.bytes())
+    assert (error["reason"], error["part"]) == (reasons.NO_SPACE, "space")
+    assert [p.removeprefix(made.id.hex() + "/") for p in device.left()[1:]] == left
+
+
+def test_a_copy_past_the_end_of_its_base_is_refused_before_it_is_read():
+    with pytest.raises(patch.PatchError, match="past the end"):
+        list(patch.apply([struct.pack("!III", 0, 9, 2)], lambda o, n: b"x" * n, 10, 100))
