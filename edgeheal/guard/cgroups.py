@@ -23,17 +23,18 @@ CPU_PERIOD_US = 100_000
 class Group:
     """One app's group."""
 
-    __slots__ = ("_limits", "path")
+    __slots__ = ("_limited", "_limits", "path")
 
-    def __init__(self, path: str) -> None:
-        """A folder that exists."""
+    def __init__(self, path: str, limited: bool) -> None:
+        """A folder that exists; `limited`: there are controllers in it."""
         self.path = path
+        self._limited = limited
         self._limits: dict[str, str] = {}
 
     def opened(self) -> int:
-        """A descriptor of cgroup.procs: a child that writes "0" there is in. -1 when it cannot be had."""
+        """A descriptor of its folder, for whoever is started into it; -1 when it cannot be had."""
         try:
-            return os.open(f"{self.path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return -1
 
@@ -58,13 +59,16 @@ class Group:
 
     def oom_kills(self) -> int:
         """How often the kernel killed for memory here; 0 where it does not tell."""
-        for line in procs.read(f"{self.path}/memory.events", 512).splitlines():
+        events = procs.read(f"{self.path}/memory.events", 512) if self._limited else b""
+        for line in events.splitlines():
             if line.startswith(b"oom_kill "):
                 return int(line[9:])
         return 0
 
     def limit(self, memory_kib: int, tasks: int, cpu_permille: int) -> None:
         """0 = none. The memory limit leaves a quarter above what was promised: a breach is a symptom before it is a kill."""
+        if not self._limited:
+            return
         wanted = {
             "memory.max": str(memory_kib * 1024 * 5 // 4) if memory_kib else "max",
             "pids.max": str(tasks) if tasks else "max",
@@ -113,7 +117,7 @@ class Groups:
             path = f"{self._base}/{app}"
             if not _make(path):
                 return None
-            group = self._groups[app] = Group(path)
+            group = self._groups[app] = Group(path, limited=bool(procs.read(f"{path}/cgroup.controllers", 512).strip()))
         return group
 
     def close(self) -> None:

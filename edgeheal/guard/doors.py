@@ -58,7 +58,7 @@ _PLAIN_SIZE = f.PLAIN.size
 class Client:
     """One connection."""
 
-    __slots__ = ("_doors", "_out", "_sock", "_timer", "acked", "door", "fd", "following", "gid", "greeted", "pending", "pid", "rank", "uid")
+    __slots__ = ("_doors", "_out", "_sock", "_timer", "_waits", "acked", "door", "fd", "following", "gid", "greeted", "pending", "pid", "rank", "uid")
 
     def __init__(self, doors: "Doors", sock: "_socket.socket", door: int, rank: int, cred: "tuple[int, int, int]") -> None:
         """Made by `Doors`."""
@@ -72,6 +72,7 @@ class Client:
         self.following = False
         self.pending = 0
         self._out: list[tuple[bytes, int]] = []
+        self._waits = False
         self._timer: Timer | None = None
 
     @property
@@ -98,14 +99,17 @@ class Client:
             try:
                 self._sock.sendmsg([frame], extra, _socket.MSG_DONTWAIT | _socket.MSG_NOSIGNAL)
             except BlockingIOError:
-                self._doors.want_out(self, True)
+                if not self._waits:
+                    self._waits = True
+                    self._doors.want_out(self, True)
                 return
             except OSError:
                 self._doors.drop(self)
                 return
             self._out.pop(0)
             _close(fd)
-        if self.open:
+        if self.open and self._waits:
+            self._waits = False
             self._doors.want_out(self, False)
 
     def receive(self) -> "tuple[bytes, list[int], int] | None":

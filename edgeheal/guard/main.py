@@ -17,7 +17,7 @@ import time
 from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
 from edgeheal.core.layout import Layout
-from edgeheal.guard import kernel, places
+from edgeheal.guard import kernel, places, spawn
 from edgeheal.guard.agentproc import AgentProcess
 from edgeheal.guard.body import Body
 from edgeheal.guard.children import Children
@@ -210,6 +210,7 @@ def _spare_us() -> None:
         try:
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
                 file.write("-900")
+            spawn.spared = True
         except OSError:
             return
 

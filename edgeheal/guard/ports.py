@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run that ended soon after its start: is its port held by a stranger?
 
-Duty: look at the kernel's table of listeners for the ports that the app's own probes name; ask a helper who it is; tell it. Nobody is killed.
+Duty: ask a helper who listens on the ports that the app's own probes name; tell it. Nobody is killed.
 Invariants: only ports of declared tcp and http probes; only after a short run or a failed start; told at most once a minute and app; a
 listener that belongs to the app itself is none. Field case fc-pro-2.
 Light on purpose: the resident guard imports it.
@@ -9,12 +9,12 @@ Light on purpose: the resident guard imports it.
 
 import time
 
-from edgeheal.guard import procs
 from edgeheal.guard.loop import NS
 from edgeheal.wire import guard_frames as f
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from edgeheal.guard.app import App, Run
@@ -41,21 +41,24 @@ def of(launch: "Launch") -> "list[int]":
     return found
 
 
-def look(body: "Body", supervisor: "Supervisor", app: "App", run: "Run") -> bool:
-    """Whether somebody listens on a port of an app whose tree is gone; who it is follows as EV_PORT."""
+def look(body: "Body", supervisor: "Supervisor", app: "App", run: "Run", then: "Callable[[bool], None]") -> None:
+    """`then(whether a stranger holds a port of an app whose tree is gone)`, at once where there is nothing to ask; who it is goes out as EV_PORT.
+
+    A helper reads the kernel's table: with many connections that takes tens of milliseconds.
+    """
     now = time.monotonic_ns()
-    if run.launch is None or run.stop_by >= 0 or now - run.started_ns > SHORT_NS:
-        return False
-    held = procs.listening(of(run.launch))
-    if not held:
-        return False
-    if app.port_told_ns and now - app.port_told_ns < TOLD_EVERY_NS:
-        return True
-    app.port_told_ns = now
+    ports = of(run.launch) if run.launch is not None and run.stop_by < 0 and now - run.started_ns <= SHORT_NS else []
+    if not ports:
+        then(False)
+        return
 
     def who(frame: "dict[str, Any]") -> None:
-        for port, pid, text in frame.get("holders") or [[port, 0, ""] for port in held]:
-            supervisor.facts.event(f.EV_PORT, app, a=port, b=pid, say=str(text).encode()[:96])
+        holders = frame.get("holders") or []
+        strangers = [row for row in holders if not row[1] or not supervisor.trees.belongs(app, row[1])]
+        if strangers and (not app.port_told_ns or time.monotonic_ns() - app.port_told_ns >= TOLD_EVERY_NS):
+            app.port_told_ns = time.monotonic_ns()
+            for port, pid, text in strangers:
+                supervisor.facts.event(f.EV_PORT, app, a=port, b=pid, say=str(text).encode()[:96])
+        then(bool(strangers))
 
-    body.children.run("edgeheal.guard.port_child", {"ports": sorted(held)}, who, deadline_s=10.0, libraries=False, isolate=False)
-    return True
+    body.children.run("edgeheal.guard.port_child", {"ports": sorted(set(ports))}, who, deadline_s=10.0, libraries=False, isolate=False)

@@ -8,10 +8,6 @@ Light on purpose: the resident guard imports it.
 
 import os
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 ENVIRON_MOST = 8_192
 SCAN_MOST = 32_768
 
@@ -150,21 +146,3 @@ def waits_in(pid: int) -> str:
         return ""
     channel = read(f"/proc/{pid}/wchan", 64).decode("ascii", "replace")
     return f"{one.state} {channel}" if channel not in ("", "0") else one.state
-
-
-def listening(ports: "Iterable[int]") -> "set[int]":
-    """Those of these TCP ports on which somebody on this machine listens; reads at most 4 MiB of the kernel's tables."""
-    wanted = {f"{port:04X}".encode(): port for port in ports}
-    found: set[int] = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            with open(table, "rb") as file:
-                for line in file.read(4 << 20).splitlines()[1:]:
-                    words = line.split(None, 4)
-                    if len(words) > 3 and words[3] == b"0A":
-                        port = wanted.get(words[1].rpartition(b":")[2])
-                        if port is not None:
-                            found.add(port)
-        except OSError:
-            continue
-    return found

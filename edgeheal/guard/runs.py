@@ -319,15 +319,15 @@ class Supervisor:
         stuck = app.phase == f.PHASE_STUCK
         app.taken = self.facts.exited(app, run, status)
         run.pid = 0
-        app.record.keep(pid=0, ended=run.number, finished=app.finished)
+        ordered = app.ending is not None or stuck or app.phase == f.PHASE_STOPPING
+        intent = app.record.value.get("intent") if ordered else ""
+        app.record.keep(pid=0, ended=run.number, finished=app.finished, intent=intent)
         if app.ending is not None:
             app.ending.main_ended()
-            return
-        if stuck or app.phase == f.PHASE_STOPPING:
+        if ordered:
             return
         self._note_exit(app)
         app.phase = f.PHASE_STOPPED
-        app.record.keep(intent="")
         if self.trees.maybe(app):
             self.clear(app, lambda _: self._end_known(app, run))
         else:
@@ -335,12 +335,14 @@ class Supervisor:
 
     def _end_known(self, app: App, run: Run) -> None:
         """The tree is gone, too: with no agent there to decide, the standing order acts."""
-        if app.run is not run or app.phase != f.PHASE_STOPPED or app.finished:
+        if app.run is run and not app.finished:
+            ports.look(self._body, self, app, run, lambda held: self._unasked(app, run, held))
+
+    def _unasked(self, app: App, run: Run, port_held: bool) -> None:
+        if app.run is not run or app.phase != f.PHASE_STOPPED or app.finished or app.taken or self._body.doors.agent_follows():
             return
-        held = ports.look(self._body, self, app, run)
-        if app.taken or self._body.doors.agent_follows() or not self._body.keeper.wanted(app.name).running:
-            return
-        self.orders.ended(app, port_held=held)
+        if self._body.keeper.wanted(app.name).running:
+            self.orders.ended(app, port_held=port_held)
 
     def _note_exit(self, app: App) -> None:
         app.exits.append(time.monotonic_ns())

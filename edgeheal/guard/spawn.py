@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from edgeheal.guard.loop import Loop
 
+spared = False  # whether the guard itself is spared by the OOM killer (main says so): then a child must give that up
 _HELD = (kernel.SIGTERM, kernel.SIGINT, kernel.SIGHUP, kernel.SIGCHLD)
 
 
@@ -51,7 +52,7 @@ class Program:
         umask: int = 0o022,
         work: "Callable[[], int] | None" = None,
     ) -> None:
-        """`work`: done in the child in place of exec, its value the exit status. `argv[0]` is an absolute path; `passed` becomes descriptor 3; `limits` are (resource, soft, hard); `cgroup` an open cgroup.procs."""
+        """`work`: done in the child in place of exec, its value the exit status. `argv[0]` is an absolute path; `passed` becomes descriptor 3; `limits` are (resource, soft, hard); `cgroup` an open folder of a group."""
         self.argv = list(argv)
         self.env = env or {}
         self.cwd = cwd
@@ -74,15 +75,17 @@ def start(loop: "Loop", program: Program, on_exec: "Callable[[int], None]", on_e
     """The pid, or OSError when there could be no child. `on_exec(errno)` later, once; `on_exit(pid, wait status)` when it ended."""
     tell_in, tell_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     before = kernel.block(_HELD)
+    pid = kernel.fork_into(program.cgroup) if program.cgroup >= 0 else -1
+    joined = pid >= 0
     try:
-        pid = os.fork()
+        pid = pid if joined else os.fork()
     except OSError:
         kernel.mask(before)
         os.close(tell_in)
         os.close(tell_out)
         raise
     if pid == 0:
-        _become(program, tell_out)
+        _become(program, tell_out, joined)
     kernel.mask(before)
     os.close(tell_out)
     loop.child(pid, on_exit)
@@ -99,15 +102,15 @@ def start(loop: "Loop", program: Program, on_exec: "Callable[[int], None]", on_e
     return pid
 
 
-def _become(program: Program, tell: int) -> None:
+def _become(program: Program, tell: int, joined: bool) -> None:
     """In the child: never returns."""
     code = errno.EPROTO
     try:
         kernel.forget_signals()
         os.setsid()
         _descriptors(program, tell)
-        if program.cgroup >= 0:
-            os.write(program.cgroup, b"0")
+        if program.cgroup >= 0 and not joined:
+            os.write(os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=program.cgroup), b"0")
         _become_user(program)
         if program.work is not None:
             os.closerange(3, 65_536)  # no exec will: a child that hangs must hold neither lock nor doors
@@ -153,7 +156,8 @@ def _become_user(program: Program) -> None:
         kernel.unshare(kernel.CLONE_NEWNET)
     for kind, soft, hard in program.limits:
         _limit(kind, soft, hard)
-    _spare_nobody()
+    if spared:
+        _spare_nobody()
     if (program.uid >= 0 and program.uid != os.geteuid()) or (program.gid >= 0 and program.gid != os.getegid()):
         os.setgroups(program.groups)
         if program.gid >= 0:
