@@ -88,7 +88,7 @@ class Budgets:
         if kind in LIGHT:
             return reasons.OK
         if not self.keep():
-            stamps.pop()
+            self._stamps[key].pop()  # `keep` may have made the list anew
             return reasons.BUDGET_UNWRITABLE
         return reasons.OK
 

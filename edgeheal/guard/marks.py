@@ -6,7 +6,7 @@ Invariants: a torn, foreign or zeroed line is skipped, the others count; it is b
 costs a line, never a move. Source: safety.md section 7, two bad records.
 Light on purpose: the resident guard imports it.
 
-Line: crc32 hex, space, words joined by one space, newline. Words: `image APP ID STATE REASON SECURITY MARKED DATA CONFIG TRUST DIGEST VERSION`,
+Line: crc32 hex, space, words joined by one space, newline. Words: `image APP ID STATE REASON SECURITY MARKED DATA CONFIG TRUST DIGEST LAUNCH VERSION`,
 `run APP ID`, `floor APP EPOCH N`, `wanted APP RUNNING BY UNTIL`, `counter KEY N`, `trust N`, `policy EPOCH N`.
 """
 
@@ -35,7 +35,7 @@ class Marks:
         """A deployment moved: its line, the app's floor, and what runs."""
         words = (
             f"image {state.app} {one.hex} {one.state} {one.reason} {one.security} {one.marked} {one.data} {one.config} {one.trust} "
-            f"{one.digest.hex() or '-'} {one.version.replace(' ', '_').replace(chr(10), '_') or '-'}"
+            f"{one.digest.hex() or '-'} {one.launch} {one.version.replace(' ', '_').replace(chr(10), '_') or '-'}"
         )
         self.say(words, f"floor {state.app} {state.floor[0]} {state.floor[1]}", f"run {state.app} {state.run.hex() or '-'}")
 
@@ -109,7 +109,8 @@ class Marks:
     def _take(state: AppState, words: "list[str]") -> None:
         kind = words[0]
         if kind == "image":
-            one = Deployment(bytes.fromhex(words[2]), words[11] if words[11] != "-" else "", bytes.fromhex(words[10].replace("-", "")))
+            one = Deployment(bytes.fromhex(words[2]), words[12] if words[12] != "-" else "", bytes.fromhex(words[10].replace("-", "")))
+            one.launch = int(words[11])
             one.state, one.reason, one.security, one.marked, one.data, one.config, one.trust = (int(w) for w in words[3:10])
             state.deployments[one.id] = one
             if one.state == BAD:

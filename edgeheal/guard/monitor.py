@@ -120,9 +120,12 @@ class Monitor(keeper.Keeper):
             self._parts.moves.collect_later(app)
 
     def _again(self) -> "Job":
-        """Trust could not be read at the start: once more, until it can."""
+        """Trust could not be read at the start: once more, until it can; then what was refused for it is started."""
         if not self._parts.trust.newest:
             yield from self._prove()
+        for app in self._parts.apps.values():
+            if self._parts.trust.newest and app.running is not None and self.wanted(app.name).running:
+                self._body.supervisor.start(app.name, k.BY_BOOT)
 
     def _rebuild(self, app: AppKeep) -> "Job":
         if not self._parts.trust.newest:
@@ -147,9 +150,10 @@ class Monitor(keeper.Keeper):
         held = self._parts.apps.get(app)
         if held is None:
             then(reasons.NO_SUCH_APP)
+        elif by == k.BY_UNKNOWN and held.rebuilding:
+            self._parts.until_proven(lambda _: then(self._known(held) or reasons.NO_SUCH_IMAGE))
         elif by == k.BY_UNKNOWN:
-            known = self._known(held)
-            then(known if known is not None else reasons.NO_SUCH_IMAGE)
+            then(self._known(held) or reasons.NO_SUCH_IMAGE)
         else:
             run(self._admit(held, by), lambda said: then(said.reason if isinstance(said, Refused) else said))
 
