@@ -89,7 +89,7 @@ def port_held(s: Scene) -> Iterator[Word]:
     if s.port_holder:
         yield Word(C.PORT_HELD, 2_000.0, _fact(E.PORT_HOLDER_PID, 0, 0, s.port_holder), s.port_holder)
     elif s.log_error and ("address already in use" in s.log_error or "eaddrinuse" in s.log_error):
-        yield Word(C.PORT_HELD, 120.0, _fact(E.LOG_TEMPLATE, text="address already in use"))
+        yield Word(C.PORT_HELD, 300.0, _fact(E.LOG_TEMPLATE, text="address already in use"))
 
 
 def needs_down(s: Scene) -> Iterator[Word]:
@@ -177,7 +177,7 @@ def growing(s: Scene) -> Iterator[Word]:
     for symptom in s.symptoms:
         cause = _GROWTH.get(symptom.kind)
         if cause is not None and s.symptom.kind in _APP_DOWN:
-            yield Word(cause, 80.0, symptom.evidence[0] if symptom.evidence else None)
+            yield Word(cause, 240.0, symptom.evidence[0] if symptom.evidence else None)
 
 
 def descriptors_full(s: Scene) -> Iterator[Word]:

@@ -262,11 +262,12 @@ def _order(turn: Turn, case: Case, app: App | None, remedy: RemedyKind, verb: Ve
             turn.ledger = turn.ledger.spend(_image_key(app), turn.now.box_s, ONCE)
     elif remedy is R.ROLLBACK:
         turn.ledger = turn.ledger.spend(_image_key(app), turn.now.box_s, ONCE)
+    charged = case.spent if case.cause_class in budget.FREE else (*case.spent, _key(case, remedy))[-8:]
     case = tried(case, Tried(remedy, Outcome.RUNNING, 0.0, turn.ns, 0, target))
     incident = replace(case.incident, planned=None, planned_at_ns=0, approval_until_s=0)
     case = replace(
         case, incident=incident, remedy=remedy, armed=None, act=number, began_ns=turn.ns, act_due_ns=turn.ns + round((seconds + 30) * NS), verify_ns=0,
-        wait_ns=0, was_up=app is not None and app.up, left_image=app.image if app is not None else "", spent=(*case.spent, _key(case, remedy))[-8:],
+        wait_ns=0, was_up=app is not None and app.up, left_image=app.image if app is not None else "", spent=charged,
     )  # fmt: skip
     turn.keep(moved(case, IncidentEvent.ACT))
     turn.decided("act", case, case.app, int(remedy), number, target)

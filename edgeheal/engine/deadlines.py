@@ -166,7 +166,10 @@ def next_wake(turn: Turn) -> int:
     """The first deadline of anything, monotonic ns; 0 = none."""
     dues = [turn.state.senses.due_ns]
     for case in turn.cases.values():
-        dues += (case.act_due_ns, case.verify_ns if all(s.kind is SymptomKind.PORT_HELD for s in case.signs) or case.incident.state is IncidentState.VERIFYING else 0)
+        dues += (
+            case.act_due_ns,
+            case.verify_ns if all(s.kind is SymptomKind.PORT_HELD for s in case.signs) or case.incident.state is IncidentState.VERIFYING else 0,
+        )
         if case.signs and not case.act and case.incident.state not in (IncidentState.VERIFYING, IncidentState.ACTING):
             dues.append(case.wait_ns)
         if case.incident.approval_until_s:

@@ -114,7 +114,7 @@ def exited(turn: Turn, s: sig.AppExited) -> bool:
     if differs and not app.config_differs:
         app = changed(app, ChangeKind.CONFIG, turn.ns)
     owed = app.wanted and s.ordered and not s.done
-    judging = turn.ns + JUDGING_NS if failed and s.in_trial and (app.other_good() is not None or not app.deployments) else 0
+    judging = turn.ns + JUDGING_NS if failed and s.in_trial else 0  # the guard goes on from here by itself
     down_ns = (app.down_ns or turn.ns) if app.wanted and not s.done else 0
     turn.put(
         replace(

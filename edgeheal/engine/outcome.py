@@ -8,7 +8,7 @@ remedy; a failed remedy moves up, never down; what made it worse is withdrawn.
 
 from edgeheal.core import reasons
 from edgeheal.core.app_table import AppEvent
-from edgeheal.core.effect import Verb
+from edgeheal.core.effect import GRAVE, Verb
 from edgeheal.core.incident import Evidence, Tried
 from edgeheal.core.incident_table import IncidentEvent
 from edgeheal.core.kinds import CauseClass, EvidenceCode, ImageStatus, IncidentState, Outcome, RemedyKind, SymptomKind
@@ -210,7 +210,7 @@ def act_ended(turn: Turn, number: int, *, ok: bool, reason: int, doubt: bool) ->
         return
     case = turn.keep(replace(case, act=0, act_due_ns=0))
     if doubt:
-        in_doubt(turn, case)
+        in_doubt(turn, case, pending.verb)
     elif not ok:
         refused(turn, case, reason)
     elif case.remedy is R.RESTORE_CONFIG and pending.verb is Verb.RESTORE_CONFIG:
@@ -235,14 +235,39 @@ def _start_after(turn: Turn, case: Case) -> None:
     turn.keep(replace(case, act=number, act_due_ns=turn.ns + round((seconds + 30) * NS)))
 
 
-def in_doubt(turn: Turn, case: Case) -> None:
-    """Nobody knows whether it happened: the fact is asked for, nothing is repeated blindly."""
+def in_doubt(turn: Turn, case: Case, verb: Verb) -> None:
+    """Nobody knows whether it happened: the fact is asked for. A grave act is never repeated blindly; a light one is harmless to repeat."""
+    grave = verb in GRAVE
     turn.decided("in doubt", case, case.app, int(case.remedy) if case.remedy is not None else -1)
     turn.act(Verb.LOOK, case.app, "", case.number, answered=False)
     case = ended(case, Outcome.IN_DOUBT, turn.ns, reasons.IN_DOUBT)
-    wait_ns = turn.ns + round(turn.policy.remedy(R.LOOK_AGAIN).probation_s * NS)
+    wait_s = turn.policy.remedy(R.LOOK_AGAIN).probation_s if grave else turn.policy.backoff_first_s
     floor = max(case.floor, case.remedy or R.LOOK_AGAIN)
-    turn.keep(moved(replace(case, remedy=None, wait_ns=wait_ns, floor=floor, barred=bar(case, case.remedy, reasons.IN_DOUBT)), IncidentEvent.AGAIN))
+    barred = bar(case, case.remedy, reasons.IN_DOUBT) if grave else case.barred
+    case = replace(case, remedy=None, act=0, act_due_ns=0, wait_ns=turn.ns + round(wait_s * NS), floor=floor, barred=barred)
+    turn.keep(moved(case, IncidentEvent.AGAIN))
+
+
+def never_came(turn: Turn, app: str) -> None:
+    """The guard says that the app is down and nothing is under way: a start of ours that is still out did not reach it."""
+    for case in turn.cases_of(app):
+        pending = turn.acts.get(case.act)
+        if pending is None or pending.verb is not Verb.START:
+            continue
+        turn.settle(case.act)
+        turn.decided("never came", case, app, case.act)
+        lost = unspent(turn, case)
+        if lost.remedy in BY_RUN:
+            lost = replace(ended(lost, Outcome.IN_DOUBT, turn.ns, reasons.IN_DOUBT), remedy=None)
+        turn.keep(moved(replace(lost, act=0, act_due_ns=0, wait_ns=0), IncidentEvent.AGAIN))
+
+
+def unspent(turn: Turn, case: Case) -> Case:
+    """What was not carried out is given back to its budget."""
+    if not case.spent:
+        return case
+    turn.ledger = turn.ledger.refund(case.spent[-1], 1)
+    return replace(case, spent=case.spent[:-1])
 
 
 def bar(case: Case, remedy: RemedyKind | None, reason: int) -> tuple[tuple[RemedyKind, int], ...]:
@@ -253,7 +278,19 @@ def bar(case: Case, remedy: RemedyKind | None, reason: int) -> tuple[tuple[Remed
 
 
 # what somebody's no means for the remedy
-WAITS = frozenset({reasons.BUSY, reasons.APP_BUSY, reasons.NOT_NOW, reasons.LEFTOVERS, reasons.TIMEOUT, reasons.INTERLOCK, reasons.PAUSED, reasons.NOT_READY})
+WAITS = frozenset(
+    {
+        reasons.BUSY,
+        reasons.APP_BUSY,
+        reasons.NOT_NOW,
+        reasons.LEFTOVERS,
+        reasons.TIMEOUT,
+        reasons.INTERLOCK,
+        reasons.PAUSED,
+        reasons.NOT_READY,
+        reasons.NOT_RUNNING,
+    }
+)
 FINE = frozenset({reasons.ALREADY, reasons.NOTHING_TO_DO})
 
 
@@ -266,6 +303,7 @@ def refused(turn: Turn, case: Case, reason: int) -> None:
         turn.act(Verb.LOOK, case.app, "", case.number, answered=False)
         turn.keep(replace(case, act_due_ns=turn.ns + round(turn.policy.start_grace_s * NS)))
         return
+    case = unspent(turn, case)
     if reason in WAITS:
         turn.decided("not now", case, case.app, int(remedy), reason)
         wait_s = min(turn.policy.backoff_cap_s, turn.policy.backoff_first_s * 2.0 ** min(case.holds, 20))

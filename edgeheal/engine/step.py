@@ -18,7 +18,7 @@ from edgeheal.core.app_table import AppEvent
 from edgeheal.core.effect import Effect
 from edgeheal.core.incident import Evidence
 from edgeheal.core.incident_table import IncidentEvent
-from edgeheal.core.kinds import By, CauseKind, Channel, EvidenceCode, RemedyKind, SymptomKind
+from edgeheal.core.kinds import By, CauseKind, Channel, EvidenceCode, Phase, RemedyKind, SymptomKind
 from edgeheal.core.now import Now
 from edgeheal.core.policy import Policy
 from edgeheal.core.symptom import Symptom
@@ -130,6 +130,8 @@ def _seen(turn: Turn, s: sig.AppSeen) -> Found:
     app = turn.apps.get(s.app)
     if app is None:
         return ()
+    if s.phase == Phase.STOPPED and s.wanted and not app.up:
+        outcome.never_came(turn, s.app)
     for symptom in found:
         notice(turn, symptom)
     if app.up and before is not None and app.run != before.run:

@@ -375,7 +375,7 @@ class Device:
         app.up = app.ready = app.hung = app.stuck = False
         if app.wanted and app.down_since is None:
             app.down_since = self.at
-        trial = app.image().state == dep.TRIAL and not ordered
+        trial = app.image().state == dep.TRIAL and not ordered and any(i.state == dep.GOOD for i in app.images)
         done = code is not None and code in app.spec.done
         self.tell(
             sig.AppExited(
