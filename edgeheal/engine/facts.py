@@ -110,7 +110,7 @@ def exited(turn: Turn, s: sig.AppExited) -> bool:
     fails = app.fails
     if failed and s.signum not in STOPS:
         fails = fails + 1 if s.lived_ms < turn.policy.healthy_s * 1000 else 1
-    differs = s.config_differs
+    differs = s.config_differs or app.config_differs  # what the start said holds for its run
     if differs and not app.config_differs:
         app = changed(app, ChangeKind.CONFIG, turn.ns)
     owed = app.wanted and s.ordered and not s.done
