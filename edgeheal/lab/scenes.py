@@ -211,7 +211,7 @@ def forged_command(play: Play) -> Result:
         "--broker", f"127.0.0.1:{play.stage.port}", "--wait", "10", "--json", check=False,
     )  # fmt: skip
     result.detect_ms = result.recover_ms = (_now() - began) // 1_000_000
-    result.ok = done.returncode in (4, 6) and b"refused" in done.stdout and play.pid() == pid
+    result.ok = done.returncode in (4, 6) and b"refused" in done.stdout.lower() and play.pid() == pid
     result.note = "" if result.ok else f"exit {done.returncode}: {(done.stdout + done.stderr).decode(errors='replace')[:200]}"
     return result
 
