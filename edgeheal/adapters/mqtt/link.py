@@ -15,7 +15,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeheal.adapters.mqtt.backoff import Backoff
 from edgeheal.adapters.mqtt.client import Connection, Events, connect
@@ -383,7 +383,7 @@ class MqttLink:
 
     def _say_health(self, now_ns: int) -> None:
         self._health_ns = now_ns + round(self._settings.heartbeat_s * NS)
-        payload = healths.encode(self._health())
+        payload = healths.encode(replace(self._health(), bad_messages=self._bad_count))
         if self._settings.encoding == "json":
             payload = healths.to_json(payload)
         if self._connection is not None:
