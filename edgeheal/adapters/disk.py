@@ -19,6 +19,7 @@ from edgeheal.core.errors import JournalError
 from edgeheal.journal.ops import Allocate, Ended, Op, Read, Remove, Replace, Sync, Write
 
 OPEN_MOST = 8
+LOOK_NS = 200_000_000
 FILE_MODE = 0o640
 FOLDER_MODE = 0o2750
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -191,6 +192,8 @@ class FolderDisk:
         self._answers: SimpleQueue[tuple[int, Ended]] = SimpleQueue()
         self._out: dict[int, Done] = {}
         self._tickets = 0
+        self._awaited = 0  # the ticket that the loop's thread blocks on: its end needs no bell
+        self._look_ns = 0
         self._thread: threading.Thread | None = None
 
     def submit(self, ops: Sequence[Op], done: Done) -> int:
@@ -206,17 +209,17 @@ class FolderDisk:
     def wait(self, ticket: int, timeout_s: float) -> Ended | None:
         """See `ports.Disk`. Batches asked for before it are answered on the way."""
         deadline = time.monotonic() + timeout_s
-        while ticket in self._out:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            try:
-                got, ended = self._answers.get(timeout=left)
-            except Empty:
-                return None
-            self._out.pop(got)(ended)
-            if got == ticket:
-                return ended
+        self._awaited = ticket
+        try:
+            while ticket in self._out:
+                got, ended = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+                self._out.pop(got)(ended)
+                if got == ticket:
+                    return ended
+        except Empty:
+            self._look_ns = time.monotonic_ns() + LOOK_NS  # its bell may have been left out just now
+        finally:
+            self._awaited = 0
         return None
 
     def names(self, folder: str) -> dict[str, int]:
@@ -253,11 +256,14 @@ class FolderDisk:
             self._out.pop(ticket)(ended)
 
     def due(self) -> int:
-        """It has no deadlines."""
-        return 0
+        """Only while a batch is out that somebody waited for in vain."""
+        return self._look_ns
 
     def tick(self, now_ns: int) -> None:
-        """It has no deadlines."""
+        """Look for its answer."""
+        if self._look_ns and now_ns >= self._look_ns:
+            self.ready(self._bell, select.POLLIN)
+            self._look_ns = now_ns + LOOK_NS if self._out else 0
 
     def close(self, timeout_s: float = 2.0) -> bool:
         """End the thread once all batches have ended; False when the medium did not answer within the time."""
@@ -282,6 +288,8 @@ class FolderDisk:
                 data = self._files.run(ops)
             except OSError as fault:
                 number = fault.errno or errno.EIO
+            ring = self._awaited != ticket
             self._answers.put((ticket, Ended(number, data, (time.monotonic_ns() - started) // 1_000)))
-            os.eventfd_write(self._bell, 1)
+            if ring:
+                os.eventfd_write(self._bell, 1)
         self._files.close()

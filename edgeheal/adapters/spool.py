@@ -24,7 +24,7 @@ from edgeheal.journal.blame import Blame
 from edgeheal.journal.bodies import Bodies
 from edgeheal.journal.commit import GroupCommit
 from edgeheal.journal.ops import Allocate, Ended, Read, Sync, Write
-from edgeheal.journal.segments import SegmentLog
+from edgeheal.journal.segments import SECTOR, SegmentLog
 from edgeheal.journal.spool_frames import CURSOR_BYTES, Cursor, pack_cursor, read_cursor
 from edgeheal.journal.spool_log import DURABLE_S, Encode, SpoolLog
 from edgeheal.journal.spool_recover import Found, recover
@@ -69,6 +69,7 @@ class Spool:
         self._clock = clock
         self._slot_bytes = slot_bytes
         self._says: deque[SelfSaid] = deque()
+        self._body_most = min(BODY_MOST, slot_bytes // 2 - SECTOR)
         self._aside: OrderedDict[Key, int] = OrderedDict()
         self._blame = Blame()
         self._cursor_ns = 0
@@ -133,7 +134,7 @@ class Spool:
         refuse, most = 0, DARK_MOST * (2 if critical else 1)
         if self._commit.waiting_bytes > most:
             self._commit.settle(self._clock(), DURABLE_S)
-        if len(body) > min(BODY_MOST, self._segments.capacity // 2):
+        if len(body) > self._body_most:
             refuse = reasons.TOO_LARGE
         elif self._commit.waiting_bytes > most:
             refuse = reasons.UNWRITABLE

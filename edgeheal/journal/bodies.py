@@ -11,6 +11,7 @@ from collections.abc import Callable
 Key = tuple[bytes, int]
 Read = Callable[[int], bytes | None]  # a live segment's number -> all its bytes
 SEGMENTS_MOST = 4
+YOUNG_MANY = 64
 
 
 class Bodies:
@@ -26,7 +27,8 @@ class Bodies:
     def keep(self, key: Key, mark: int, body: bytes) -> None:
         """A body that was just written, at hand until `mark` is safe."""
         self._young[key] = (mark, body)
-        self.grow_old()
+        if len(self._young) >= YOUNG_MANY:
+            self.grow_old()
 
     def grow_old(self) -> None:
         """Let go of what is on the medium by now."""

@@ -31,7 +31,7 @@ class _Stretch:
 
 def _pages(stretch: _Stretch) -> int:
     """Bytes of the pages that a stretch touches: what the medium writes for it at least."""
-    return (max(stretch.at + len(stretch.data) - 1, stretch.at) // PAGE_BYTES - stretch.at // PAGE_BYTES + 1) * PAGE_BYTES
+    return ((stretch.at + len(stretch.data) - 1) // PAGE_BYTES - stretch.at // PAGE_BYTES + 1) * PAGE_BYTES
 
 
 class GroupCommit:
@@ -56,14 +56,10 @@ class GroupCommit:
         self._sent = 0
         self._safe = 0
         self.dark = False  # the medium does not take what we give it
+        self.waiting_bytes = 0  # that are not known to be on the medium
         self.bytes_written = 0
         self.syncs = 0
         self.slowest_us = 0
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes that are not known to be on the medium."""
-        return sum(len(s.data) for s in self._stretches) + sum(len(s.data) for s in self._flying)
 
     @property
     def mark(self) -> int:
@@ -81,17 +77,15 @@ class GroupCommit:
             last.data += data
         else:
             self._stretches.append(_Stretch(name, at, bytearray(data)))
-        self._grown(now_ns)
+        self.waiting_bytes += len(data)
+        self._added += 1
+        self._first_ns = self._first_ns or now_ns
 
     def also(self, op: Op, now_ns: int) -> None:
         """Another operation of the same batch, run before its writes."""
         self._extra.append(op)
-        self._grown(now_ns)
-
-    def _grown(self, now_ns: int) -> None:
         self._added += 1
-        if self._first_ns == 0:
-            self._first_ns = now_ns
+        self._first_ns = self._first_ns or now_ns
 
     def due(self) -> int:
         """Monotonic ns at which `pump` has something to do; 0 = nothing."""
@@ -138,8 +132,9 @@ class GroupCommit:
         self._sent = self._added
         self._first_ns = 0
         self._urgent = False
-        ops: list[Op] = [*self._flying_extra, *(Write(s.name, s.at, bytes(s.data)) for s in self._flying)]
-        ops += [Sync(name) for name in dict.fromkeys(s.name for s in self._flying)]
+        ops: list[Op] = [*self._flying_extra]
+        ops += [Write(s.name, s.at, bytes(s.data)) for s in self._flying]
+        ops += [Sync(name) for name in dict.fromkeys([s.name for s in self._flying])]
         self._ticket = -1
         ticket = self._submit(ops, lambda ended: self._ended(ended, now_ns))
         if self._ticket == -1:
@@ -152,7 +147,9 @@ class GroupCommit:
         if ended.errno:
             self._failed(ended, sent_ns)
             return
-        self.bytes_written += sum(_pages(s) for s in self._flying)
+        for stretch in self._flying:
+            self.waiting_bytes -= len(stretch.data)
+            self.bytes_written += _pages(stretch)
         self.syncs += 1
         self._flying = []
         self._flying_extra = []
@@ -179,4 +176,6 @@ class GroupCommit:
 
     def forget(self, name: str) -> None:
         """What waits for this file will not be written: it was given up."""
-        self._stretches = [s for s in self._stretches if s.name != name]
+        kept = [s for s in self._stretches if s.name != name]
+        self.waiting_bytes -= sum(len(s.data) for s in self._stretches) - sum(len(s.data) for s in kept)
+        self._stretches = kept

@@ -54,8 +54,8 @@ class Spooled:
 
 
 def _head(head: Head) -> bytes:
-    fingerprint = head.fingerprint[:8].ljust(8, b"\0")
-    return _HEAD.pack(head.session, head.seq, head.order, head.severity, head.flags, head.incident & SEQ_MOST, max(0, min(head.at_s, SEQ_MOST)), fingerprint)
+    """Numbers are in range by `SpoolLog`, which makes heads; struct pads a short fingerprint with zeros."""
+    return _HEAD.pack(head.session, head.seq, head.order, head.severity, head.flags, head.incident, head.at_s, head.fingerprint)
 
 
 def pack_record(head: Head, body: bytes) -> bytes:

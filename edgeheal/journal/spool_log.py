@@ -16,7 +16,7 @@ from edgeheal.journal.bodies import Bodies, Key
 from edgeheal.journal.commit import GroupCommit
 from edgeheal.journal.frames import HEAD_BYTES, Frame
 from edgeheal.journal.segments import Place, SegmentLog
-from edgeheal.journal.spool_frames import F_CRITICAL, K_RECORD, K_STANDIN, RANGES_MOST, Head, pack_record, pack_standin, unpack
+from edgeheal.journal.spool_frames import F_CRITICAL, K_RECORD, K_STANDIN, RANGES_MOST, SEQ_MOST, Head, pack_record, pack_standin, unpack
 from edgeheal.journal.waiting import State, Waiting
 
 DURABLE_S = 2.0
@@ -69,26 +69,26 @@ class SpoolLog:
             self._lose(head, refuse)
         elif not self._put(head, K_RECORD, pack_record(head, body), body):
             self._lose(head, reasons.NO_SPACE)
-        self.tell_lost()
+        if self._lost:
+            self.tell_lost()
         return head.seq
 
     def _head(self, severity: int, flags: int = 0, incident: int = 0, at_s: int = 0, fingerprint: bytes = b"") -> Head:
         self._seq += 1
         self.order += 1
-        return Head(self._session, self._seq, self.order, max(0, min(severity, 3)), flags, incident, at_s, fingerprint[:8])
+        return Head(self._session, self._seq, self.order, max(0, min(severity, 3)), flags, incident & SEQ_MOST, max(0, min(at_s, SEQ_MOST)), fingerprint[:8])
 
-    def _put(self, head: Head, kind: int, packed: bytes, body: bytes, *, reserve: bool = False) -> bool:
-        """One frame at the end of the log, its row in the index, its body at hand until it is on the medium."""
+    def _put(self, head: Head, kind: int, packed: bytes, body: bytes, *, reserve: bool = False, moved: int = -1) -> bool:
+        """One frame at the end of the log, its row in the index (`moved`: that of one already there), its body at hand until it is safe."""
         place = self._log.put(kind, packed)
         if place is None and self._roll(reserve=reserve):
             place = self._log.put(kind, packed)
         if place is None:
             return False
-        row = self.index.find(head.session, head.seq)
-        if row >= 0:
-            self.index.move(row, place)
-        else:
+        if moved < 0:
             self.index.add(head, place)
+        else:
+            self.index.move(moved, place)
         self._bodies.keep((head.session, head.seq), self._commit.mark, body)
         return True
 
@@ -232,7 +232,7 @@ class SpoolLog:
             self.name_lost([Span(*key, key[1])])
             return True
         kind = K_STANDIN if key in self.index.standins else K_RECORD
-        return self._put(self.index.head(row), kind, data[place.at + HEAD_BYTES : place.at + place.length], body, reserve=True)
+        return self._put(self.index.head(row), kind, data[place.at + HEAD_BYTES : place.at + place.length], body, reserve=True, moved=row)
 
     # -- reading
 
