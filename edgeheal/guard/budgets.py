@@ -116,7 +116,7 @@ class Budgets:
         return any(int(key.split("/", 1)[0]) not in LIGHT for key in self._stamps)
 
     def _most(self, kind: int) -> int:
-        return max(most for most, _ in self.limits[kind])
+        return min(MOST_STAMPS, 2 * max(most for most, _ in self.limits[kind]) + 8)
 
     def _forget(self) -> None:
         """Drop what has left every window."""

@@ -118,6 +118,7 @@ class Monitor(keeper.Keeper):
         self._parts.settle()
         for app in list(self._parts.apps.values()):
             self._parts.moves.collect_later(app)
+        yield from self._parts.sweep.staging()
 
     def _again(self) -> "Job":
         """Trust could not be read at the start: once more, until it can; then what was refused for it is started."""
