@@ -19,11 +19,14 @@ WITHDRAWN_S = 7 * 86_400
 
 @dataclass(slots=True)
 class Record:
-    """One fingerprint: box seconds of its incidents; remedy -> [wins, losses, box second of the last]; remedy -> withdrawn until."""
+    """One fingerprint: box seconds of its incidents; remedy -> [wins, losses, box second of the last]; remedy -> withdrawn until;
+    remedy -> how often in a row it was back much sooner after this remedy than it came before.
+    """
 
     seen: list[int] = field(default_factory=list)
     outcomes: dict[RemedyKind, list[float]] = field(default_factory=dict)
     withdrawn: dict[RemedyKind, int] = field(default_factory=dict)
+    sooner: dict[RemedyKind, int] = field(default_factory=dict)
     closed_s: int = 0
     cured_by: int = -1
 
@@ -45,7 +48,7 @@ class Learned:
     def came(self, fingerprint: bytes, box_s: int) -> int:
         """An incident of this fingerprint opens; how many there were in the last 7 days, this one included."""
         record = self._at(fingerprint)
-        record.seen = [*[t for t in record.seen if t > box_s - WINDOW_S][-(SEEN_MOST - 1):], box_s]
+        record.seen = [*[t for t in record.seen if t > box_s - WINDOW_S][-(SEEN_MOST - 1) :], box_s]
         return len(record.seen)
 
     def closed(self, fingerprint: bytes, box_s: int, cured_by: int) -> None:
@@ -72,6 +75,12 @@ class Learned:
             return (0.0, 0.0)
         wins, losses, _ = record.outcomes[remedy]
         return (wins, losses)
+
+    def was_back(self, fingerprint: bytes, remedy: RemedyKind, *, sooner: bool) -> int:
+        """It was back after this remedy; how often in a row it was so much sooner than without."""
+        record = self._at(fingerprint)
+        record.sooner[remedy] = record.sooner.get(remedy, 0) + 1 if sooner else 0
+        return record.sooner[remedy]
 
     def withdraw(self, fingerprint: bytes, remedy: RemedyKind, box_s: int) -> None:
         """It got worse after this remedy: not used against this fingerprint for a week."""

@@ -50,7 +50,8 @@ def _fact(code: EvidenceCode, value: float = 0.0, limit: float = 0.0, text: str 
 def changed_config(s: Scene) -> Iterator[Word]:
     """The app's config is not the one it soaked with: more so when it fails soon after its start."""
     if s.config_differs and s.symptom.kind in _APP_DOWN:
-        quick = 0 <= s.lived_s < RECENT_S or s.symptom.kind in (S.START_FAILED, S.START_SLOW)
+        just = s.change is ChangeKind.CONFIG and 0 <= s.change_s < RECENT_S
+        quick = just or 0 <= s.lived_s < RECENT_S or s.symptom.kind in (S.START_FAILED, S.START_SLOW)
         factor = 8.0 if not quick else 150.0 if s.exits < 2 else 900.0
         yield Word(C.APP_CONFIG, factor, _fact(E.CONFIG_CHANGED_S, max(0.0, s.change_s) if s.change is ChangeKind.CONFIG else 0.0))
 

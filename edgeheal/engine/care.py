@@ -13,10 +13,10 @@ from edgeheal.core.incident import Tried
 from edgeheal.core.incident_table import IncidentEvent
 from edgeheal.core.kinds import CauseKind, EvidenceCode, IncidentState, Mode, Outcome, RemedyKind, SymptomKind
 from edgeheal.core.now import NS
-from edgeheal.core.policy import Budget
 from edgeheal.core.values import replace
 from edgeheal.diagnose.topology import needed_by
 from edgeheal.engine import outcome
+from edgeheal.engine.choice import ONCE, VERBS, image_key, key_of, mode_of, pick, stand_of, usable
 from edgeheal.engine.notice import LIFE, diagnosed
 from edgeheal.engine.state import Group
 from edgeheal.engine.turn import Turn
@@ -24,24 +24,13 @@ from edgeheal.recover import budget
 from edgeheal.recover.app import App
 from edgeheal.recover.backoff import delay_s
 from edgeheal.recover.case import Case, ended, moved, tried
-from edgeheal.recover.choose import P_LEAST, PRIOR_LEAST, Option, choose, holding, posterior, prior
-from edgeheal.recover.ladder import BOX_WIDE, CURES, HOOK_OF, Stand, hinders
-from edgeheal.recover.witness import reach
+from edgeheal.recover.choose import holding, prior
+from edgeheal.recover.ladder import HOOK_OF, hinders
 
 R = RemedyKind
 S = SymptomKind
-VERBS: dict[RemedyKind, Verb] = {
-    R.LOOK_AGAIN: Verb.PROBE, R.RELOAD: Verb.RELOAD, R.RESTART: Verb.RESTART, R.CLEAN_RESTART: Verb.CLEAN_RESTART, R.RESTART_GROUP: Verb.RESTART,
-    R.RESTORE_CONFIG: Verb.RESTORE_CONFIG, R.ROLLBACK: Verb.ROLLBACK, R.POWER_CYCLE: Verb.HOOK, R.REBOOT: Verb.REBOOT,
-    R.OS_ROLLBACK: Verb.OS_ROLLBACK, R.SAFE_MODE: Verb.SAFE_MODE,
-}  # fmt: skip
-# conditions of the box that a peripheral's power may end; all others are waited out or need a person
-BOX_CURABLE = frozenset({S.USB_RESET, S.MOUNT_HANG})
 GROWTH = frozenset({S.MEMORY_GROWTH, S.FD_GROWTH, S.THREAD_GROWTH, S.CHILD_GROWTH})
 LEAD_S = 300.0  # a planned restart comes so long before the limit
-ASK_COST = 150.0
-LOOK_LEAST = 0.25  # looking again costs the app its whole probation: only where it is likely to be enough
-ONCE = (Budget(1, 10 * 365 * 86_400),)
 STRONGER = frozenset({R.RESTORE_CONFIG, R.ROLLBACK, R.POWER_CYCLE, R.REBOOT, R.OS_ROLLBACK, R.SAFE_MODE})
 _STARTS = frozenset({R.RESTART, R.CLEAN_RESTART})
 
@@ -76,7 +65,7 @@ def care(turn: Turn, number: int) -> None:
             _held(turn, case, app)
             return
         case = turn.keep(replace(ended(turn.cases[number], Outcome.CURED, turn.ns), remedy=None))
-    remedy = case.armed if case.armed is not None and _usable(turn, case, stand_of(turn, case, app), case.armed) else pick(turn, case, app)
+    remedy = case.armed if case.armed is not None and usable(turn, case, stand_of(turn, case, app), case.armed) else pick(turn, case, app)
     match remedy:
         case R.HOLD:
             _hold(turn, case, app)
@@ -104,101 +93,6 @@ def _planned_later(turn: Turn, case: Case) -> bool:
     turn.decided("planned", case, case.app, int(R.RESTART), round(wait_s))
     turn.keep(replace(case, wait_ns=at, armed=R.RESTART, incident=replace(case.incident, planned=R.RESTART, planned_at_ns=at)), tell=True)
     return True
-
-
-# -- choosing
-
-
-def stand_of(turn: Turn, case: Case, app: App | None) -> Stand:
-    """What the ladder's preconditions look at."""
-    dependents = needed_by(case.app, turn.catalog) if case.app else ()
-    return Stand(app, turn.spec(case.app) if case.app else None, turn.policy, dependents, case.rolled_back)
-
-
-def mode_of(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> Mode:
-    """How far this remedy may go for this case; a person's approval lifts `ask`."""
-    mode = turn.policy.mode_of(case.app, remedy)
-    if remedy is R.ROLLBACK and app is not None and not app.in_trial and turn.spec(case.app).downgrade == "ask":
-        mode = min(mode, Mode.ASK)
-    return Mode.ACT if mode is Mode.ASK and remedy in case.approved else mode
-
-
-def _key(case: Case, remedy: RemedyKind) -> str:
-    return budget.key(case.app, case.cause_class, remedy)
-
-
-def _fits(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> bool:
-    """Whether the budgets leave one more use."""
-    if case.cause_class in budget.FREE:
-        return True
-    box_s = turn.now.box_s
-    free_s = turn.ledger.free_at_s(_key(case, remedy), box_s, turn.policy.remedy(remedy).budgets)
-    if free_s < 0 or free_s > box_s:
-        return False
-    return remedy is not R.ROLLBACK or turn.ledger.left(_image_key(app), box_s, ONCE) > 0
-
-
-def _image_key(app: App | None) -> str:
-    return f"image/{app.name}/{app.image}" if app is not None else "image"
-
-
-def _usable(turn: Turn, case: Case, stand: Stand, remedy: RemedyKind) -> bool:
-    """Preconditions, budget, floor, bars, what was withdrawn; not the mode."""
-    if remedy < case.floor or any(b[0] is remedy for b in case.barred) or not _fits(turn, case, stand.app, remedy):
-        return False
-    if turn.state.learned.is_withdrawn(case.incident.fingerprint, remedy, turn.now.box_s):
-        return False
-    if remedy in BOX_WIDE:
-        first = case.incident.causes[0].kind if case.incident.causes else CauseKind.UNKNOWN
-        if remedy not in CURES[first]:
-            return False
-    return hinders(remedy, stand) == reasons.OK
-
-
-def pick(turn: Turn, case: Case, app: App | None) -> RemedyKind:
-    """The remedy to use now; HOLD to wait it out, CALL when nothing is left."""
-    causes = case.incident.causes
-    serious = any(s.serious for s in case.signs)
-    if app is not None and app.in_trial and serious and app.other_good() is not None and not app.stuck and _usable_in_trial(case):
-        return R.ROLLBACK
-    if holding(causes):
-        return R.HOLD
-    if app is None and case.incident.symptom not in BOX_CURABLE:
-        return R.CALL
-    carries = reach(case.channels)
-    stand = stand_of(turn, case, app)
-    options = []
-    for remedy in VERBS:
-        wins, losses = turn.state.learned.tries(case.incident.fingerprint, remedy)
-        p = posterior(causes, remedy, wins, losses)
-        if p <= (LOOK_LEAST if remedy is R.LOOK_AGAIN else P_LEAST) or not _usable(turn, case, stand, remedy):
-            continue
-        mode = mode_of(turn, case, app, remedy)
-        if remedy > carries and mode is Mode.ACT:
-            continue
-        cost = float(turn.policy.remedy(remedy).cost) + (ASK_COST if mode is not Mode.ACT else 0.0)
-        options.append(Option(remedy, cost, p))
-    _skipped(turn, case, app)
-    best = choose(tuple(options), float(turn.policy.remedy(R.CALL).cost))
-    if best is None:
-        return R.CALL
-    turn.decided("chose", turn.cases[case.number], case.app, int(best.kind), round(best.p, 4), tuple((int(o.kind), round(o.p, 4)) for o in options))
-    return best.kind
-
-
-def _usable_in_trial(case: Case) -> bool:
-    """From a trial the way back is always open, once."""
-    return not case.rolled_back and not any(b[0] is R.ROLLBACK for b in case.barred)
-
-
-def _skipped(turn: Turn, case: Case, app: App | None) -> None:
-    """A restart is what everybody would try: where it cannot help, that is said once."""
-    if app is None:
-        return
-    reason = reasons.UNKILLABLE if app.stuck else reasons.OK
-    if reason or prior(case.incident.causes, R.RESTART) < PRIOR_LEAST:
-        for remedy in (R.RESTART, R.CLEAN_RESTART) if app.stuck else (R.RESTART,):
-            outcome.note_tried(turn, turn.cases[case.number], remedy, Outcome.SKIPPED, reason)
 
 
 # -- acting
@@ -236,7 +130,7 @@ def _wait_s(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> floa
             return 0.0
         return delay_s(turn.policy, app.fails, turn.chance()) if app.fails > 1 else 0.0
     cool_s = turn.policy.remedy(remedy).cool_down_s
-    uses = turn.ledger.spent.get(_key(case, remedy), ())
+    uses = turn.ledger.spent.get(key_of(case, remedy), ())
     left = cool_s - (turn.now.box_s - uses[-1]) if cool_s > 0 and uses else 0.0
     return left + turn.chance() * cool_s if left > 0 else 0.0
 
@@ -257,17 +151,17 @@ def _order(turn: Turn, case: Case, app: App | None, remedy: RemedyKind, verb: Ve
     seconds = spec.stop_ms / 1000 + max(turn.policy.start_grace_s, spec.start_ms / 1000)
     number = turn.act(verb, case.app, target, case.number, seconds=seconds)
     if case.cause_class not in budget.FREE:
-        turn.ledger = turn.ledger.spend(_key(case, remedy), turn.now.box_s, turn.policy.remedy(remedy).budgets)
+        turn.ledger = turn.ledger.spend(key_of(case, remedy), turn.now.box_s, turn.policy.remedy(remedy).budgets)
         if remedy is R.ROLLBACK:
-            turn.ledger = turn.ledger.spend(_image_key(app), turn.now.box_s, ONCE)
+            turn.ledger = turn.ledger.spend(image_key(app), turn.now.box_s, ONCE)
     elif remedy is R.ROLLBACK:
-        turn.ledger = turn.ledger.spend(_image_key(app), turn.now.box_s, ONCE)
-    charged = case.spent if case.cause_class in budget.FREE else (*case.spent, _key(case, remedy))[-8:]
+        turn.ledger = turn.ledger.spend(image_key(app), turn.now.box_s, ONCE)
+    charged = case.spent if case.cause_class in budget.FREE else (*case.spent, key_of(case, remedy))[-8:]
     case = tried(case, Tried(remedy, Outcome.RUNNING, 0.0, turn.ns, 0, target))
     incident = replace(case.incident, planned=None, planned_at_ns=0, approval_until_s=0)
     case = replace(
         case, incident=incident, remedy=remedy, armed=None, act=number, began_ns=turn.ns, act_due_ns=turn.ns + round((seconds + 30) * NS), verify_ns=0,
-        wait_ns=0, was_up=app is not None and app.up, left_image=app.image if app is not None else "", spent=charged,
+        wait_ns=0, was_up=app is None or app.up, left_image=app.image if app is not None else "", spent=charged,
     )  # fmt: skip
     turn.keep(moved(case, IncidentEvent.ACT))
     turn.decided("act", case, case.app, int(remedy), number, target)

@@ -131,7 +131,16 @@ def open_case(turn: Turn, symptom: Symptom) -> Case:
         change=app.change if app is not None else ChangeKind.NONE, change_before_s=round(age_s), image=app.image if app is not None else "",
         image_version=app.version if app is not None else "", image_status=_status(turn, symptom.app), session=turn.state.session,
     )  # fmt: skip
-    case = Case(incident, (symptom,), (symptom.channel,), symptom.run, onsets=(turn.ns,), detail=symptom.detail, frames=frames)
+    case = Case(
+        incident,
+        (symptom,),
+        (symptom.channel,),
+        symptom.run,
+        onsets=(turn.ns,),
+        detail=symptom.detail,
+        frames=frames,
+        before_s=_well_s(turn, symptom.app, again_s),
+    )
     turn.decided("opened", case, symptom.app, int(symptom.kind), symptom.subject, printed)
     turn.recorded(case)
     case = diagnosed(turn, case)
@@ -144,6 +153,13 @@ def open_case(turn: Turn, symptom: Symptom) -> Case:
     else:
         _fold(turn, case)
     return case
+
+
+def _well_s(turn: Turn, name: str, again_s: int) -> float:
+    """How long all was well: since the run was ready, or since the same trouble was resolved."""
+    app = turn.apps.get(name)
+    run_s = turn.ns / NS if app is None else (turn.ns - app.ready_ns) / NS if app.ready_ns else 0.0
+    return min(run_s, float(again_s)) if again_s >= 0 else run_s
 
 
 def _passes(symptom: Symptom) -> bool:

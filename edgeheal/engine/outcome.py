@@ -29,7 +29,8 @@ SLOW = frozenset({IncidentState.ESCALATED, IncidentState.AWAITING_APPROVAL})
 SOON_S = 86_400
 CALM_MOST_S = 600.0
 WORSE_LEAST = 3
-WORSE_NS = 30 * NS
+SOONER = 0.25
+CANNOT_HARM = frozenset({R.RESTART, R.CLEAN_RESTART, R.RESTORE_CONFIG, R.ROLLBACK})
 EVIDENCE_MOST = 3
 
 
@@ -118,7 +119,7 @@ def failed(turn: Turn, case: Case, *, reason: int = 0, refill: Symptom | None = 
         turn.keep(moved(case, IncidentEvent.AGAIN))
         return
     incident = case.incident
-    worse = outcome is Outcome.FAILED and case.was_up and _worse(turn, case)
+    worse = outcome is Outcome.FAILED and refill is not None and _worse(turn, case, remedy, refill)
     case = ended(case, Outcome.WITHDRAWN if worse else outcome, turn.ns, reason)
     if outcome is Outcome.FAILED and case.cause_class is not CauseClass.EXTERNAL:
         turn.state.learned.outcome(incident.fingerprint, remedy, won=False, box_s=turn.now.box_s)
@@ -148,13 +149,15 @@ def _refilled(turn: Turn, case: Case, symptom: Symptom) -> Case:
     return replace(case, incident=replace(case.incident, evidence=evidence))
 
 
-def _worse(turn: Turn, case: Case) -> bool:
-    """Did it get worse after us: more onsets since the remedy than in as long a time before, and not just one more."""
-    since = case.began_ns
-    span = max(turn.ns - since, WORSE_NS)
-    after = sum(1 for t in case.onsets if t > since)
-    before = sum(1 for t in case.onsets if since - span <= t <= since)
-    return after >= WORSE_LEAST and after > 2 * before
+def _worse(turn: Turn, case: Case, remedy: RemedyKind, symptom: Symptom) -> bool:
+    """Did it get worse after us: back much sooner than it came by itself, again and again.
+
+    Where the app does not do its work there is nothing to make worse by restarting it or by going back.
+    """
+    if not case.was_up or (symptom.serious and remedy in CANNOT_HARM):
+        return False
+    sooner = (turn.ns - case.began_ns) / NS < SOONER * case.before_s
+    return turn.state.learned.was_back(case.incident.fingerprint, remedy, sooner=sooner) >= WORSE_LEAST
 
 
 def came_back(turn: Turn, fingerprint: bytes) -> None:

@@ -26,6 +26,7 @@ class Case:
     wait is over. `holds`: looks taken while held. `barred`: rungs that cannot or may no longer be used. `parent`: the case it is folded into.
     `spent`: ledger keys this case charged, for a refund. `onsets`: when symptoms began, mono ns, newest last. `was_up`: the remedy was used on a
     running app. `rolled_back`: this case went back to an older image already. `left_image`: what ran when the remedy was ordered.
+    `before_s`: how long all was well before it opened.
     """
 
     incident: Incident
@@ -53,6 +54,7 @@ class Case:
     was_up: bool = False
     rolled_back: bool = False
     left_image: str = ""
+    before_s: float = 0.0
 
     @property
     def number(self) -> int:

@@ -1,5 +1,7 @@
 """Field cases on the engine's side: each once went wrong in a comparable tool."""
 
+from dataclasses import replace
+
 import pytest
 
 from edgeheal.core import deployment as dep
@@ -353,21 +355,41 @@ def test_a_second_witness_opens_the_way_to_the_image():
 
 
 def test_did_it_get_worse_after_us_withdraws_the_remedy():
-    probe = ProbeSpec("web", "live", "http", every_ms=1_000, misses=3)
-    answer = lambda age: Verdict.NO if len(device.apps["a"].starts) > 1 or age > 600 else Verdict.YES
-    device = Device([AppSpec("a", probes=(probe,))], Policy(start_grace_s=2, slow_retry_s=90_000))
-    device.apps["a"].images[0].behaviour = Behaviour(probes={"web": answer}, lives_s=None)
+    """A mount goes silent every few hours and comes back by itself. Power-cycling what is behind it makes it silent again in seconds."""
+    policy = Policy(hooks=("power-cycle",))
+    rungs = {**policy.remedies, R.POWER_CYCLE: replace(policy.remedies[R.POWER_CYCLE], mode=Mode.ACT, budgets=())}
+    device = Device([AppSpec("a")], replace(policy, remedies=rungs))
     device.start_all()
-    device.run(700)
-    app = device.apps["a"]
-    assert device.acts(Verb.RESTART)
+
+    def silent(seconds: float) -> None:
+        device.tell(sig.HostSample("mount_silent_s:data", seconds))
+
     for _ in range(6):
-        device.kill("a", 11)
+        device.run(7_200)
+        before = len(device.acts(Verb.HOOK))
+        silent(30)
+        device.run(2)
+        silent(0)
         device.run(5)
-    incident = device.reports[-1]
-    print_ = incident.fingerprint
-    withdrawn = [t for t in incident.tried if t.outcome is O.WITHDRAWN]
-    assert withdrawn or device.words("withdrawn") or app.starts, print_
+        if len(device.acts(Verb.HOOK)) > before:
+            silent(30)
+            device.run(600)
+            silent(0)
+        device.run(700)
+    assert len(device.acts(Verb.HOOK)) == 3
+    assert len(device.words("withdrawn")) == 1
+    outcomes = [[t.outcome for t in i.tried if t.kind is R.POWER_CYCLE] for i in device.closed()]
+    assert outcomes == [[O.FAILED], [O.FAILED], [O.WITHDRAWN], [], [], []]
+
+
+def test_what_a_reload_did_not_cure_is_not_reloaded_again_soon():
+    probe = ProbeSpec("web", "live", "http", every_ms=1_000, misses=3)
+    device = Device([AppSpec("a", can_reload=True, has_config=True, probes=(probe,))], Policy(start_grace_s=2))
+    device.apps["a"].images[0].behaviour = Behaviour(probes={"web": lambda age: Verdict.NO if age > 200 else Verdict.YES})
+    device.apps["a"].config_differs = True
+    device.start_all()
+    device.run(6_000)
+    assert len(device.acts(Verb.RELOAD)) == 1
 
 
 def test_a_growth_far_from_its_limit_is_told_now_and_restarted_shortly_before():
@@ -389,7 +411,7 @@ def test_a_growth_far_from_its_limit_is_told_now_and_restarted_shortly_before():
 def test_the_engine_tells_about_the_devices_own_troubles():
     device = Device([AppSpec("a")])
     device.start_all()
-    device.tell(sig.ConfigIs(ok=False, place="edgeheal.toml:12", message='10ss has no such unit'))
+    device.tell(sig.ConfigIs(ok=False, place="edgeheal.toml:12", message="10ss has no such unit"))
     device.tell(sig.SelfSaid("journal", "unwritable", ok=False, value=28))
     device.tell(sig.SelfSaid("guard", "lost", ok=False))
     device.run(10)
@@ -458,8 +480,12 @@ def test_restart_with_dependents_restarts_each_once_in_order():
     device.hang("db")
     device.run(60)
     acts = [(a.verb, a.app) for a in device.acts(Verb.RESTART, Verb.START)]
-    if acts:
-        assert acts == [(Verb.RESTART, "db"), (Verb.RESTART, "web"), (Verb.RESTART, "ui")]
+    assert acts == [(Verb.RESTART, "db"), (Verb.RESTART, "web"), (Verb.RESTART, "ui")]
+    assert [len(device.apps[n].starts) for n in ("db", "web", "ui")] == [2, 2, 2]
+    assert device.apps["db"].starts[1] < device.apps["web"].starts[1] < device.apps["ui"].starts[1]
+    device.run(60)
+    assert [t.kind for t in device.closed()[0].tried] == [R.RESTART_GROUP]
+    assert {i.app for i in device.reports} == {"db"}
 
 
 def test_thresholds_come_from_policy():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from edgeheal.core.app import AppSpec, NeedSpec
 from edgeheal.core.kinds import CLASS_OF, CauseKind, ChangeKind, Channel, EvidenceCode, RemedyKind, SymptomKind
+from edgeheal.core.policy import Budget, Policy
 from edgeheal.core.symptom import Symptom
 from edgeheal.diagnose.fingerprint import fingerprint, normalise, top_frames
 from edgeheal.diagnose.learned import PRINTS_MOST, WINDOW_S, Learned
@@ -19,7 +20,6 @@ from edgeheal.recover import budget, witness
 from edgeheal.recover.backoff import delay_s, draw
 from edgeheal.recover.choose import Option, choose, holding, posterior, prior
 from edgeheal.recover.ladder import CURES
-from edgeheal.core.policy import Budget, Policy
 
 C, S, R, E = CauseKind, SymptomKind, RemedyKind, EvidenceCode
 
