@@ -15,7 +15,7 @@ from edgeheal.engine.turn import Turn
 from edgeheal.recover import budget
 from edgeheal.recover.app import App
 from edgeheal.recover.case import Case
-from edgeheal.recover.choose import P_LEAST, PRIOR_LEAST, Option, choose, holding, posterior, prior
+from edgeheal.recover.choose import P_LEAST, PRIOR_LEAST, Option, choose, holding, posterior, prior, priors
 from edgeheal.recover.ladder import BOX_WIDE, CURES, Stand, hinders
 from edgeheal.recover.witness import reach
 
@@ -94,9 +94,11 @@ def pick(turn: Turn, case: Case, app: App | None) -> RemedyKind:
     carries = reach(case.channels)
     stand = stand_of(turn, case, app)
     options = []
+    helps = priors(causes)
     for remedy in VERBS:
-        wins, losses = turn.state.learned.tries(case.incident.fingerprint, remedy)
-        p = posterior(causes, remedy, wins, losses)
+        if helps.get(remedy, 0.0) < PRIOR_LEAST:
+            continue
+        p = posterior(helps[remedy], *turn.state.learned.tries(case.incident.fingerprint, remedy))
         if p <= (SLOW_LEAST if remedy in SLOW else P_LEAST) or not usable(turn, case, stand, remedy):
             continue
         mode = mode_of(turn, case, app, remedy)

@@ -34,9 +34,22 @@ def prior(causes: tuple[Cause, ...], kind: RemedyKind) -> float:
     return sum(c.probability * CURES[c.kind].get(kind, 0.0) for c in causes) + rest * CURES[CauseKind.UNKNOWN].get(kind, 0.0)
 
 
-def posterior(causes: tuple[Cause, ...], kind: RemedyKind, wins: float, losses: float) -> float:
-    """`prior` updated by `wins` and `losses` of this remedy against this fingerprint; 0 where it cannot help."""
-    p = prior(causes, kind)
+def priors(causes: tuple[Cause, ...]) -> dict[RemedyKind, float]:
+    """`prior` of each remedy that can help with any of the causes, in one pass."""
+    rest = 1.0
+    found: dict[RemedyKind, float] = {}
+    for cause in causes:
+        rest -= cause.probability
+        for kind, p in CURES[cause.kind].items():
+            found[kind] = found.get(kind, 0.0) + cause.probability * p
+    if rest > 0:
+        for kind, p in CURES[CauseKind.UNKNOWN].items():
+            found[kind] = found.get(kind, 0.0) + rest * p
+    return found
+
+
+def posterior(p: float, wins: float, losses: float) -> float:
+    """Prior `p` updated by `wins` and `losses` of this remedy against this fingerprint; 0 where it cannot help."""
     if p < PRIOR_LEAST:
         return 0.0
     return (PRIOR * p + wins) / (PRIOR + wins + losses)

@@ -18,7 +18,7 @@ from edgeheal.diagnose.scene import HostScene, Scene
 from edgeheal.diagnose.topology import needed_by
 from edgeheal.recover import budget, witness
 from edgeheal.recover.backoff import delay_s, draw
-from edgeheal.recover.choose import Option, choose, holding, posterior, prior
+from edgeheal.recover.choose import Option, choose, holding, posterior, prior, priors
 from edgeheal.recover.ladder import CURES
 
 C, S, R, E = CauseKind, SymptomKind, RemedyKind, EvidenceCode
@@ -206,10 +206,12 @@ def test_the_cheapest_expected_way_up_is_chosen():
 
 def test_what_failed_here_before_is_believed_less():
     causes = rank(scene(exit_signal=11))
-    values = [posterior(causes, R.RESTART, 0, n) for n in range(6)]
+    p = prior(causes, R.RESTART)
+    values = [posterior(p, 0, n) for n in range(6)]
     assert values == sorted(values, reverse=True)
-    assert posterior(causes, R.RESTART, 5, 0) > values[0] > 0.5
-    assert posterior(causes, R.REBOOT, 99, 0) == 0.0, "what cannot help is not learned"
+    assert posterior(p, 5, 0) > values[0] > 0.5
+    assert posterior(prior(causes, R.REBOOT), 99, 0) == 0.0, "what cannot help is not learned"
+    assert all(value == pytest.approx(prior(causes, kind)) for kind, value in priors(causes).items())
     assert prior(causes, R.REBOOT) < 0.01
 
 
