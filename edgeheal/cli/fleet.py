@@ -56,11 +56,13 @@ def _tail(args: argparse.Namespace) -> int:
     if args.store:
         store = Store(args.store, writable=False)
         source = watching.kept(store, last=max(0, args.last), follow=not args.no_follow)
+        places = {row["device"]: row["place"] or "" for row in store.devices()}
     else:
         said = broker_options.config(args)
         seconds = args.seconds or (LIVE_S if args.no_follow else 0.0)
         source = watching.live(broker_options.address(args, said), broker_options.tenant(args, said), seconds=seconds)
-    shown = _Tail(as_json=args.json, device=args.device)
+        places = {}
+    shown = _Tail(as_json=args.json, device=args.device, places=places)
     end = time.monotonic() + args.seconds if args.seconds else 0.0
     for heard in source:
         shown.take(heard)
@@ -73,11 +75,11 @@ def _tail(args: argparse.Namespace) -> int:
 class _Tail:
     """Shows what is heard."""
 
-    def __init__(self, *, as_json: bool, device: str) -> None:
-        """`device`: only this one."""
+    def __init__(self, *, as_json: bool, device: str, places: dict[str, str]) -> None:
+        """`device`: only this one; `places`: where devices stand, as far as it is known already."""
         self._as_json = as_json
         self._device = device
-        self._places: dict[str, str] = {}
+        self._places = places
         self._folding = views.Folding()
 
     def take(self, heard: Heard | None) -> None:
@@ -169,13 +171,15 @@ def _incidents(args: argparse.Namespace) -> int:
             raise UsageError("incidents are kept in a controller's store", hint="say --store FILE, or use `edgeheal fleet tail` for what happens now")
     store = Store(args.store or path, writable=False)
     rows = store.incidents(device=args.device, open_only=args.open, most=max(1, args.most))
+    places = {row["device"]: row["place"] or "" for row in store.devices()}
     store.close()
     documents = []
     lines = []
     for row in rows:
         record = summary.read(row["raw"])
-        documents.append(views.incident_document(row["device"], record, received=row["updated"], size=len(row["raw"])))
-        lines.append(views.incident_line(row["device"], record, received=row["updated"]))
+        place = places.get(row["device"], "")
+        documents.append(views.incident_document(row["device"], record, received=row["updated"], size=len(row["raw"]), place=place))
+        lines.append(views.incident_line(row["device"], record, received=row["updated"], place=place))
     if args.json:
         common.put_json(documents)
         return 0

@@ -185,9 +185,20 @@ def headline(incident: Incident) -> str:
     top = top_cause(incident.causes)
     sure = f" {round(top.probability * 100)}%" if top is not None and top.kind != CauseKind.UNKNOWN else ""
     subject = incident.subject or (top.subject if top is not None else "")
+    if incident.symptom == SymptomKind.EXIT:
+        return _exit(incident) + sure
     if top is not None and top.kind in (CauseKind.HOST_MEMORY, CauseKind.DISK_FULL, CauseKind.NETWORK, CauseKind.SUPPLY):
         return cause(top.kind) + sure
     return symptom(incident.symptom, subject) + sure
+
+
+def _exit(incident: Incident) -> str:
+    """How it ended: `killed by signal 9`, `exit code 1`; `exited` where nobody knows."""
+    top = top_cause(incident.causes)
+    for fact in (*incident.evidence, *(top.evidence if top is not None else ())):
+        if fact.code in (EvidenceCode.EXIT_SIGNAL, EvidenceCode.EXIT_CODE):
+            return evidence(fact)
+    return symptom(incident.symptom)
 
 
 def recurrence(n: int, window_s: int) -> str:
