@@ -61,6 +61,7 @@ def _adopt(body: "Body", supervisor: "Supervisor", app: App, record: "dict[str, 
         _go_on(body, supervisor, app, record)
         return
     app.run = run
+    app.group = supervisor.groups.adopt(app.name, run.pid)
     app.phase = f.PHASE_STARTING
     run.ready = False
     app.record.keep(boot=body.boot, run=number, pid=run.pid, start=run.start)

@@ -3,7 +3,8 @@
 
 Duty: make, fill, list, kill, limit, remove. It starts nothing.
 Invariants: a group is named for the app and this device's root, so that two devices on one machine do not meet; what a kernel or a mount
-does not offer is skipped, never an error; limits are written only where their controller is there. `unified` may lie at
+does not offer is skipped, never an error; limits are written only where their controller is there; a group that was killed once takes no new
+run (kernels up to at least 6.18 kill what is forked into such a group), it is made anew. `unified` may lie at
 /sys/fs/cgroup/unified (hybrid), without controllers: killing and counting work there, too. Source: admin-guide/cgroup-v2.rst.
 Light on purpose: the resident guard imports it.
 """
@@ -23,11 +24,13 @@ CPU_PERIOD_US = 100_000
 class Group:
     """One app's group."""
 
-    __slots__ = ("_limited", "_limits", "path")
+    __slots__ = ("_limited", "_limits", "fresh", "path")
 
-    def __init__(self, path: str, limited: bool) -> None:
-        """A folder that exists; `limited`: there are controllers in it."""
+    def __init__(self, path: str, *, fresh: bool) -> None:
+        """A folder that exists; `fresh`: made by us, never killed since."""
         self.path = path
+        self.fresh = fresh
+        limited = bool(procs.read(f"{path}/cgroup.controllers", 512).strip())
         self._limited = limited
         self._limits: dict[str, str] = {}
 
@@ -55,6 +58,7 @@ class Group:
 
     def kill(self) -> bool:
         """SIGKILL to everyone in it at once, forks under way included (5.14 and newer); False: the kernel cannot."""
+        self.fresh = False
         return _write(f"{self.path}/cgroup.kill", "1")
 
     def oom_kills(self) -> int:
@@ -109,16 +113,39 @@ class Groups:
         return bool(self._base)
 
     def of(self, app: str) -> Group | None:
-        """The app's group, made when missing; None where there are none."""
+        """The app's group as it is (an earlier guard may have made it), made when missing; None where there are none."""
         if not self._base:
             return None
         group = self._groups.get(app)
         if group is None or not os.path.isdir(group.path):
             path = f"{self._base}/{app}"
+            fresh = not os.path.isdir(path)
             if not _make(path):
                 return None
-            group = self._groups[app] = Group(path, limited=bool(procs.read(f"{path}/cgroup.controllers", 512).strip()))
+            group = self._groups[app] = Group(path, fresh=fresh)
         return group
+
+    def adopt(self, app: str, pid: int) -> Group | None:
+        """The group in which a run of an earlier guard is, if it is one of ours."""
+        for line in procs.read(f"/proc/{pid}/cgroup", 4_096).splitlines() if self._base else ():
+            name = os.fsdecode(line[3:]).rpartition("/")[2]
+            path = f"{self._base}/{name}"
+            if line.startswith(b"0::") and name.split(".")[0] == app and os.path.isdir(path):
+                self._groups[app] = Group(path, fresh=False)
+                return self._groups[app]
+        return None
+
+    def for_start(self, app: str) -> Group | None:
+        """A group that nobody is in and that was never killed."""
+        group = self.of(app)
+        if group is None or group.fresh:
+            return group
+        group.remove()
+        for path in (f"{self._base}/{app}", *(f"{self._base}/{app}.{number}" for number in range(1, 16))):
+            if not os.path.isdir(path) and _make(path):
+                self._groups[app] = Group(path, fresh=True)
+                return self._groups[app]
+        return None
 
     def close(self) -> None:
         """Remove what is empty."""

@@ -59,6 +59,11 @@ def reboot(command: int) -> bool:
     return _call("reboot", command) == 0
 
 
+def trim() -> None:
+    """Give memory that is free back to the kernel, where the C library can."""
+    _call("malloc_trim", 0)
+
+
 def inotify() -> int:
     """A new inotify descriptor, non-blocking; -1 when there is none to have."""
     return _call("inotify_init1", IN_NONBLOCK | IN_CLOEXEC)

@@ -117,6 +117,7 @@ class Guard:
         body.agent.begin()
         gc.collect()
         gc.freeze()
+        kernel.trim()
         _say(6, f"guard of {body.layout.root}: {len(body.supervisor.apps)} apps, boundary {body.boundary}")
 
     def _open(self) -> None:

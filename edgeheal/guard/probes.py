@@ -103,7 +103,7 @@ class Probes:
         if launch is None:
             return reasons.NOT_RUNNING
         errand = Errand(app, key, then)
-        errand.group = self._supervisor.groups.of(f"{app.name}.probe")
+        errand.group = self._supervisor.groups.for_start(f"{app.name}.probe")
         joined = errand.group.opened() if errand.group is not None else -1
         errand.out, out_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:

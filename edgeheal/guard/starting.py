@@ -93,7 +93,7 @@ class Starter:
         app.run = run
         run.period_ns = launch.heartbeat_ms * 1_000_000
         self._supervisor.watch.listen(app, launch.user.uid)
-        app.group = self._supervisor.groups.of(app.name)
+        app.group = self._supervisor.groups.for_start(app.name)
         if app.group is not None:
             app.group.limit(launch.limit("memory_kib"), launch.limit("tasks"), launch.limit("cpu_permille"))
             run.oom_before = app.group.oom_kills()

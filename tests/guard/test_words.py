@@ -209,6 +209,7 @@ def test_fc_cfg_1_no_reload_before_ready_or_without_a_declared_method(box):
     box.app("two")
     door = box.start()
     assert door.ask(f.RELOAD, app="one").reason in (reasons.NOT_READY, reasons.NOT_RUNNING)
+    until(lambda: box.row("two")["flags"] & f.F_READY)
     assert door.ask(f.RELOAD, app="two").reason == reasons.NO_RELOAD
     until(lambda: box.row("one")["flags"] & f.F_READY)
     assert door.ask(f.RELOAD, app="one").reason == reasons.OK
