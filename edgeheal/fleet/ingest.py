@@ -6,7 +6,9 @@ Invariants: a record whose key can be read is kept raw even where the rest canno
 acknowledged and no spool waits for ever; a message without a key costs itself and a count; the topic says whose it is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from edgeheal.core import reasons
 from edgeheal.core.errors import WireError
@@ -47,11 +49,12 @@ class Ingest:
     tenant: str
     counts: Counts = field(default_factory=Counts)
     _alive: dict[str, _Alive] = field(default_factory=dict)
+    _parse: Callable[[str], topics.Topic | None] = field(default_factory=lambda: lru_cache(65_536)(topics.parse))
 
     def take(self, message: Message, now: float, batch: Batch) -> None:
         """Add what `message` brings to `batch`."""
         self.counts.messages += 1
-        topic = topics.parse(message.topic)
+        topic = self._parse(message.topic)
         if topic is None or topic.tenant != self.tenant or not message.payload:
             return
         try:

@@ -139,9 +139,15 @@ class Cutter:
         while at + 2 <= end:
             size, start = data[at + 1], at + 2
             if size & 0x80:
-                size, start = _long(data, at + 1)
-                if start < 0:
+                if at + 3 > end:
                     break
+                more = data[at + 2]
+                if more < 0x80:
+                    size, start = (size & 0x7F) | more << 7, at + 3
+                else:
+                    size, start = _long(data, at + 1)
+                    if start < 0:
+                        break
             if size > PACKET_MOST:
                 raise LinkError(f"a packet of {size} bytes, at most {PACKET_MOST} are taken")
             if start + size > end:

@@ -13,7 +13,7 @@ reason, target] with equal neighbours folded into `times`; trailing defaults are
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeheal.core.incident import Cause, Evidence, Incident, Tried
 from edgeheal.core.kinds import (
@@ -246,8 +246,7 @@ def read(data: bytes) -> Record:
     return Record(session, seq, incident, open_ms, planned_in_s, others, doc.kept())
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
+class Headline(NamedTuple):
     """What a store keeps in columns. Enumerations as numbers; `number` 0: it only stands for others."""
 
     session: bytes
@@ -268,11 +267,43 @@ class Headline:
     standin: Standin | None
 
 
+_NO_IMAGE: list[Any] = [0]
+
+
 def headline(data: bytes) -> Headline:
     """The columns of a summary, several times faster than `read`; fields that it does not name are not judged."""
     if data[:1] == b"{":
         data = packed.from_json(data, NAMES, _octets, PLACE)
     doc = packed.opened(data, PLACE, VERSION)
+    return _plain_headline(doc.rest) or _careful_headline(doc)
+
+
+def _plain_headline(fields: dict[int, Any]) -> Headline | None:
+    """The common case, judged at once; None: look at each field with care (and say what is wrong with it)."""
+    get = fields.get
+    session, head, app, fingerprint = get(K_SESSION), get(K_HEAD), get(K_APP, ""), get(K_FINGERPRINT, b"")
+    seq: Any = get(K_SEQ)
+    of: Any = get(K_OF)
+    revision, opened, causes, image = get(K_REVISION, 0), get(K_OPENED, 0), get(K_CAUSES, ()), get(K_IMAGE, _NO_IMAGE)
+    if K_STANDIN in fields or K_RANGES in fields or image.__class__ is not list or causes.__class__ is not list or head.__class__ is not list:
+        return None
+    if not (session.__class__ is bytes and app.__class__ is str and fingerprint.__class__ is bytes and len(head) == 6 and len(causes) <= CAUSES_MOST):
+        return None
+    try:
+        numbers = (seq, of, revision, opened, *head)
+        if not (all(n.__class__ is int and n >= 0 for n in numbers) and max(seq, of, revision) <= U32 and opened <= packed.U53 and max(head) <= 65_535):
+            return None
+        percent, cause = max((row[1], row[0]) for row in causes)
+        prefix = image[1] if len(image) > 1 else b""
+        fits = len(session) == SESSION_BYTES and len(app) <= APP_MOST and len(fingerprint) in (0, 8) and prefix.__class__ is bytes and len(prefix) <= 32
+        if not (fits and percent.__class__ is int and cause.__class__ is int and 0 <= percent <= 100 and 0 <= cause <= 65_535):
+            return None
+    except (TypeError, IndexError, ValueError, KeyError):
+        return None
+    return Headline(session, seq, session, of, revision, app, head[0], head[1], head[2], head[3], opened, fingerprint, cause, percent, prefix.hex(), None)
+
+
+def _careful_headline(doc: Document) -> Headline:
     session = doc.octets(K_SESSION, (SESSION_BYTES,))
     number, owner = _of(doc, session)
     head = packed.row(doc.rest.get(K_HEAD, [1, 0, 0, 0, 2, 0]), doc, K_HEAD, 6, 6)
