@@ -8,7 +8,6 @@ Light on purpose: the resident guard imports it.
 from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
 from edgeheal.guard import asks, budgets, doors, hooks
-from edgeheal.guard import warrants as w
 from edgeheal.guard.hooks import NO, UNKNOWN, YES, Hooks, Told
 from edgeheal.guard.reboot import POWER_OFF, REBOOT, Reboots
 from edgeheal.guard.steps import Refused, run
@@ -31,23 +30,19 @@ class BoxVerbs:
 
     __slots__ = ("_checks", "_parts", "reboots", "watchdog")
 
-    def __init__(self, parts: "Parts", warrants: "w.Warrants") -> None:
+    def __init__(self, parts: "Parts") -> None:
         """The dog is opened by `feed`, last of all."""
         self._parts = parts
         self.watchdog = Watchdog(parts.body.loop)
         self.reboots = Reboots(parts, self.watchdog)
-        warrants.reboots = self.reboots
         self._checks = Hooks(parts.body.loop, parts.body.layout.checks, parts.body.layout.logs, self._checked)
 
-    def register(self) -> None:
-        """Each verb and its handler; the dog once the loop turns."""
-        table: dict[int, Callable[[Request], int | None]] = {
+    def table(self) -> "dict[int, Callable[[Request], int | None]]":
+        """Each verb and its handler."""
+        return {
             f.HOOK: self._hook, f.REBOOT: self._reboot, f.CHECKS: self._run_checks, f.CHALLENGE: self._challenge, f.BUDGETS: self._budgets,
             f.OVERRIDE: self._override,
         }  # fmt: skip
-        for verb, handler in table.items():
-            self._parts.body.doors.verb(verb, handler)
-        self._parts.body.loop.later(self.feed)
 
     def feed(self) -> None:
         """Open the hardware watchdog, if the config names one."""

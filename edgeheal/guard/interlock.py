@@ -19,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgeheal.guard.appkeep import AppKeep
     from edgeheal.guard.parts import Parts
     from edgeheal.guard.steps import Job
 
@@ -66,23 +65,17 @@ class Interlock:
                 raise Refused(reasons.INTERLOCK, f"{told.name or point}: the safe state was not reached")
         return 0
 
-    def before_stop(self, app: "AppKeep", by: int, then: "Callable[[int], None]") -> None:
+    def before_stop(self, app: str, by: int, then: "Callable[[int], None]") -> None:
         """The safe state comes before the stop of an app that moves things."""
-        if not app.actuates:
-            then(0)
-            return
-        run(self.safe(app.name, by), lambda said: then(said.reason if isinstance(said, Refused) else 0))
+        run(self.safe(app, by), lambda said: then(said.reason if isinstance(said, Refused) else 0))
 
-    def before_start(self, app: "AppKeep", by: int, died: bool, then: "Callable[[int], None]") -> None:
+    def before_start(self, app: str, by: int, died: bool, then: "Callable[[int], None]") -> None:
         """After a death the safe state comes first; what starts by itself asks the interlock."""
-        if not app.actuates:
-            then(0)
-            return
         run(self._starting(app, by, died), lambda said: then(said.reason if isinstance(said, Refused) else 0))
 
-    def _starting(self, app: "AppKeep", by: int, died: bool) -> "Job":
+    def _starting(self, app: str, by: int, died: bool) -> "Job":
         if died:
-            yield from self.safe(app.name, by)
+            yield from self.safe(app, by)
         if by in BY_ITSELF:
-            yield from self.grave("start", by, app.name)
+            yield from self.grave("start", by, app)
         return 0

@@ -20,20 +20,12 @@ from edgeheal.guard.appdata import AppData
 from edgeheal.guard.appkeep import AppKeep
 from edgeheal.guard.blocks import DAMAGED, FRESH, NEWER
 from edgeheal.guard.deployments import Deployments
-from edgeheal.guard.hooks import Hooks, Told
-from edgeheal.guard.imports import Imports
-from edgeheal.guard.interlock import Interlock
 from edgeheal.guard.ledger import Ledger
-from edgeheal.guard.moves import Moves
+from edgeheal.guard.looking import Looking
 from edgeheal.guard.parts import Parts
-from edgeheal.guard.rejudge import Rejudge
 from edgeheal.guard.steps import Refused, run
-from edgeheal.guard.sweep import Sweep
 from edgeheal.guard.trial import Trials
 from edgeheal.guard.trustkeep import TrustKeep
-from edgeheal.guard.verbs import Verbs
-from edgeheal.guard.warrants import Warrants
-from edgeheal.wire import guard_frames as f
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,10 +52,7 @@ class Monitor(keeper.Keeper):
         self._body = body
         self._parts = parts = Parts(body)
         self._begun = False
-        parts.hooks = Hooks(body.loop, body.layout.hooks, body.layout.logs, self._hook_ran)
-        parts.interlock = Interlock(parts)
         parts.data = AppData(parts)
-        parts.moves = Moves(parts)
 
     def begin(self, then: "Callable[[], None]") -> None:
         """Open the books, read all records; what needs children goes on behind."""
@@ -73,13 +62,12 @@ class Monitor(keeper.Keeper):
         parts.ledger = Ledger(body.loop, body.layout.guard)
         parts.trust = TrustKeep(body, parts.ledger.counters)
         parts.admission = Admission(body, parts.trust, parts.until_proven)
-        imports = Imports(parts)
-        parts.sweep = Sweep(parts, imports)
-        parts.rejudge = Rejudge(parts, imports)
         parts.trials = Trials(parts)
-        warrants = Warrants(parts, imports)
-        Verbs(parts, imports, warrants).register()
-        body.loop.later(warrants.resume)
+        Looking(parts).register()
+        if parts.ledger.counters.open_acts():
+            body.loop.later(parts.warrants.resume)
+        if (body.config.get("watchdog") or {}).get("device"):
+            body.loop.later(parts.verbs.box.feed)
         for name in parts.ledger.damaged():
             parts.damaged(1, "", name)
         self._begun = True
@@ -97,7 +85,7 @@ class Monitor(keeper.Keeper):
             found = app.deployments.load()
         except OSError:
             found = DAMAGED
-        if found == FRESH and (parts.sweep.trees(name) or parts.ledger.marks.known(name)):
+        if found == FRESH and (parts.trees(name) or parts.ledger.marks.known(name)):
             found = DAMAGED  # absence is damage where something was
         if found == DAMAGED:
             app.rebuilding = True
@@ -117,8 +105,10 @@ class Monitor(keeper.Keeper):
             yield from self._rebuild(app)
         self._parts.settle()
         for app in list(self._parts.apps.values()):
-            self._parts.moves.collect_later(app)
-        yield from self._parts.sweep.staging()
+            if set(self._parts.trees(app.name)) != {one.hex for one in app.state.deployments.values()}:
+                self._parts.moves.collect_later(app)
+        if os.path.isdir(self._body.layout.staging) and os.listdir(self._body.layout.staging):
+            yield from self._parts.sweep.staging()
 
     def _again(self) -> "Job":
         """Trust could not be read at the start: once more, until it can; then what was refused for it is started."""
@@ -248,11 +238,17 @@ class Monitor(keeper.Keeper):
 
     def before_stop(self, app: str, run: int, by: int, then: "Callable[[int], None]") -> None:
         """Safe state, read back, for an app that moves things."""
-        self._parts.interlock.before_stop(self._parts.apps[app], by, then)
+        if self._parts.apps[app].actuates:
+            self._parts.interlock.before_stop(app, by, then)
+        else:
+            then(0)
 
     def before_start(self, app: str, by: int, died: bool, then: "Callable[[int], None]") -> None:
         """Safe state after a death, interlock for what starts by itself."""
-        self._parts.interlock.before_start(self._parts.apps[app], by, died, then)
+        if self._parts.apps[app].actuates:
+            self._parts.interlock.before_start(app, by, died, then)
+        else:
+            then(0)
 
     # -- what was seen --------------------------------------------------------------------------------------------------------------
 
@@ -316,6 +312,3 @@ class Monitor(keeper.Keeper):
         """Write what waits."""
         if self._begun:
             self._parts.ledger.keep()
-
-    def _hook_ran(self, point: str, told: Told) -> None:
-        self._body.doors.tell(f.pack_event(f.EV_HOOK, code=told.verdict, a=told.status & 0xFFFFFFFF, b=told.reason, say=point.encode()))

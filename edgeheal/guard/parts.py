@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The monitor's parts, held together, and the events that they tell.
 
-Duty: name the parts; put an app's move into an event. It decides nothing. Invariant: made once by `monitor`, handed to each part.
+Duty: name the parts; put an app's move into an event. It decides nothing.
+Invariants: made once by `monitor`, handed to each part; what rare work needs (moves, imports, warrants, hooks, ...) is loaded when it is first
+needed: a guard that only keeps apps running does not carry it for years (0.6 MB).
 Light on purpose: the resident guard imports it.
 """
+
+import os
 
 from edgeheal.wire import guard_frames as f
 
@@ -14,7 +18,8 @@ if TYPE_CHECKING:
     from edgeheal.guard.appkeep import AppKeep
     from edgeheal.guard.appstate import Deployment
     from edgeheal.guard.body import Body
-    from edgeheal.guard.hooks import Hooks
+    from edgeheal.guard.hooks import Hooks, Told
+    from edgeheal.guard.imports import Imports
     from edgeheal.guard.interlock import Interlock
     from edgeheal.guard.ledger import Ledger
     from edgeheal.guard.moves import Moves
@@ -23,30 +28,110 @@ if TYPE_CHECKING:
     from edgeheal.guard.sweep import Sweep
     from edgeheal.guard.trial import Trials
     from edgeheal.guard.trustkeep import TrustKeep
+    from edgeheal.guard.verbs import Verbs
+    from edgeheal.guard.warrants import Warrants
 
 
 class Parts:
     """What each part of the monitor may reach."""
 
-    __slots__ = ("_waiting", "admission", "apps", "body", "data", "hooks", "interlock", "ledger", "moves", "proven", "rejudge", "sweep", "trials", "trust")
+    __slots__ = (
+        "_hooks", "_imports", "_interlock", "_moves", "_rejudge", "_sweep", "_verbs", "_waiting", "_warrants", "admission", "apps", "body", "data", "ledger",
+        "proven", "trials", "trust",
+    )  # fmt: skip
 
     admission: "Admission"
     data: "AppData"
-    hooks: "Hooks"
-    interlock: "Interlock"
     ledger: "Ledger"
-    moves: "Moves"
-    rejudge: "Rejudge"
-    sweep: "Sweep"
     trials: "Trials"
     trust: "TrustKeep"
 
     def __init__(self, body: "Body") -> None:
-        """The parts are set by `monitor` before anything runs."""
+        """The parts that are always needed are set by `monitor` before anything runs."""
         self.body = body
         self.apps: dict[str, AppKeep] = {}
         self.proven = False
         self._waiting: list[Resume] = []
+        self._hooks: Hooks | None = None
+        self._imports: Imports | None = None
+        self._interlock: Interlock | None = None
+        self._moves: Moves | None = None
+        self._rejudge: Rejudge | None = None
+        self._sweep: Sweep | None = None
+        self._verbs: Verbs | None = None
+        self._warrants: Warrants | None = None
+
+    @property
+    def hooks(self) -> "Hooks":
+        """The integrator's executables."""
+        if self._hooks is None:
+            from edgeheal.guard.hooks import Hooks
+
+            self._hooks = Hooks(self.body.loop, self.body.layout.hooks, self.body.layout.logs, self._hook_ran)
+        return self._hooks
+
+    @property
+    def imports(self) -> "Imports":
+        """Bundles on their way in."""
+        if self._imports is None:
+            from edgeheal.guard.imports import Imports
+
+            self._imports = Imports(self)
+        return self._imports
+
+    @property
+    def interlock(self) -> "Interlock":
+        """Who is asked before something grave."""
+        if self._interlock is None:
+            from edgeheal.guard.interlock import Interlock
+
+            self._interlock = Interlock(self)
+        return self._interlock
+
+    @property
+    def moves(self) -> "Moves":
+        """Try, switch, roll back."""
+        if self._moves is None:
+            from edgeheal.guard.moves import Moves
+
+            self._moves = Moves(self)
+        return self._moves
+
+    @property
+    def rejudge(self) -> "Rejudge":
+        """Judging anew, rebuilding."""
+        if self._rejudge is None:
+            from edgeheal.guard.rejudge import Rejudge
+
+            self._rejudge = Rejudge(self)
+        return self._rejudge
+
+    @property
+    def sweep(self) -> "Sweep":
+        """What nobody names."""
+        if self._sweep is None:
+            from edgeheal.guard.sweep import Sweep
+
+            self._sweep = Sweep(self)
+        return self._sweep
+
+    @property
+    def verbs(self) -> "Verbs":
+        """Handlers of the monitor's verbs."""
+        if self._verbs is None:
+            from edgeheal.guard.verbs import Verbs
+
+            self._verbs = Verbs(self)
+        return self._verbs
+
+    @property
+    def warrants(self) -> "Warrants":
+        """Signed words."""
+        if self._warrants is None:
+            from edgeheal.guard.warrants import Warrants
+
+            self._warrants = Warrants(self)
+        return self._warrants
 
     def until_proven(self, resume: "Resume") -> None:
         """A wait: the device's trust was looked at, and damaged records are rebuilt as far as they can be."""
@@ -61,6 +146,13 @@ class Parts:
         waiting, self._waiting = self._waiting, []
         for resume in waiting:
             resume(None)
+
+    def trees(self, app: str) -> "list[str]":
+        """Hex ids of the trees in the store."""
+        try:
+            return sorted(n for n in os.listdir(f"{self.body.layout.store}/{app}") if is_id(n))
+        except OSError:
+            return []
 
     def soak_s(self, app: "AppKeep", record: "dict[str, object]") -> int:
         """The longer of the manifest's soak and the device's."""
@@ -84,3 +176,11 @@ class Parts:
     def damaged(self, code: int, app: str, name: str) -> None:
         """A record was damaged (code 1), rebuilt (2), of a newer version (3), or could not be written (4)."""
         self.body.doors.tell(f.pack_event(f.EV_DAMAGED, code=code, app=app, say=name.encode()))
+
+    def _hook_ran(self, point: str, told: "Told") -> None:
+        self.body.doors.tell(f.pack_event(f.EV_HOOK, code=told.verdict, a=told.status & 0xFFFFFFFF, b=told.reason, say=point.encode()))
+
+
+def is_id(name: str) -> bool:
+    """Whether a folder's name is an image's id."""
+    return len(name) == 64 and all(c in "0123456789abcdef" for c in name)

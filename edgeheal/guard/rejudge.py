@@ -17,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from edgeheal.guard.admission import Verdict
     from edgeheal.guard.appkeep import AppKeep
-    from edgeheal.guard.imports import Imports
     from edgeheal.guard.parts import Parts
     from edgeheal.guard.steps import Job
 
@@ -25,12 +24,11 @@ if TYPE_CHECKING:
 class Rejudge:
     """Judges many at once, in the background."""
 
-    __slots__ = ("_imports", "_parts")
+    __slots__ = ("_parts",)
 
-    def __init__(self, parts: "Parts", imports: "Imports") -> None:
-        """`imports` keeps launch records."""
+    def __init__(self, parts: "Parts") -> None:
+        """`parts.imports` keeps launch records."""
         self._parts = parts
-        self._imports = imports
 
     def extend(self, chain: bytes) -> "Job":
         """Newer trust: in force at once, then everything installed is judged by it. Value: its number."""
@@ -65,7 +63,7 @@ class Rejudge:
         told = self._parts.ledger.marks.recall(app.name)
         state = AppState(app.name)
         state.floor, state.wanted, state.blocked = told.floor, told.wanted, list(told.blocked)
-        for name in self._parts.sweep.trees(app.name)[:16]:
+        for name in self._parts.trees(app.name)[:16]:
             one = yield from self._found(app, state, told, bytes.fromhex(name))
             if one is not None:
                 state.deployments[one.id] = one
@@ -86,7 +84,7 @@ class Rejudge:
         except (Refused, OSError) as fault:
             return self._unproven(one, fault)
         if verdict.record:
-            self._imports.keep_launch(app, one, verdict)
+            self._parts.imports.keep_launch(app, one, verdict)
         one.trust = one.trust or self._parts.trust.n
         one.soak_left = 0
         if verdict.reason == reasons.REVOKED:

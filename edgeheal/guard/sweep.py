@@ -15,12 +15,12 @@ from edgeheal.core import deployment as table
 from edgeheal.core import reasons
 from edgeheal.core.deployment import BAD, GOOD, WRITTEN
 from edgeheal.guard import appstate, asks
+from edgeheal.guard.parts import is_id
 from edgeheal.guard.steps import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from edgeheal.guard.appkeep import AppKeep
-    from edgeheal.guard.imports import Imports
     from edgeheal.guard.parts import Parts
     from edgeheal.guard.steps import Job
 
@@ -31,16 +31,11 @@ STALE_S = 86_400  # what a broken-off import left may be resumed for a day
 class Sweep:
     """Collects, one app at a time."""
 
-    __slots__ = ("_imports", "_parts")
+    __slots__ = ("_parts",)
 
-    def __init__(self, parts: "Parts", imports: "Imports") -> None:
-        """`imports` knows what is being written."""
+    def __init__(self, parts: "Parts") -> None:
+        """`parts.imports` knows what is being written."""
         self._parts = parts
-        self._imports = imports
-
-    def trees(self, app: str) -> "list[str]":
-        """Hex ids of the trees in the store."""
-        return [n for n in _names(f"{self._parts.body.layout.store}/{app}") if _is_id(n)]
 
     def trash(self, app: "AppKeep", name: str, *, staging: bool = True) -> "Job":
         """Out of the store at once, removed by the store's uid; with `staging`, what an import left of it goes, too."""
@@ -79,17 +74,17 @@ class Sweep:
     def collect(self, app: "AppKeep") -> "Job":
         """Everything of one app that nobody names; entries without files."""
         named = {one.hex for one in app.state.deployments.values()}
-        there = set(self.trees(app.name))
-        for name in sorted(there - named - {self._imports.live}):
+        there = set(self._parts.trees(app.name))
+        for name in sorted(there - named - {self._parts.imports.live}):
             yield from self.trash(app, name)
-        for name in [n for n in _names(f"{self._parts.body.layout.store}/{app.name}/trash") if _is_id(n)]:
+        for name in [n for n in _names(f"{self._parts.body.layout.store}/{app.name}/trash") if is_id(n)]:
             yield from self.trash(app, name)
         for one in list(app.state.deployments.values()):
             if one.hex not in there:
                 yield from self._missing(app, one.id)
         for name in _names(self._parts.body.layout.app_state(app.name)):
             stem = name.partition(".")[0]
-            if _is_id(stem) and stem not in {one.hex for one in app.state.deployments.values()}:
+            if is_id(stem) and stem not in {one.hex for one in app.state.deployments.values()}:
                 os.unlink(f"{self._parts.body.layout.app_state(app.name)}/{name}")
         yield from self._generations(app)
 
@@ -120,13 +115,13 @@ class Sweep:
     def staging(self) -> "Job":
         """What broken-off imports left longer than a day ago."""
         layout = self._parts.body.layout
-        for name in [n for n in _names(layout.staging) if n != self._imports.live]:
+        for name in [n for n in _names(layout.staging) if n != self._parts.imports.live]:
             try:
                 old = time.time() - os.stat(f"{layout.staging}/{name}", follow_symlinks=False).st_mtime
             except OSError:
                 continue
-            if _is_id(name) and not -STALE_S < old < STALE_S:
-                self._imports.hand_over(name)
+            if is_id(name) and not -STALE_S < old < STALE_S:
+                self._parts.imports.hand_over(name)
                 request = {"mode": "clean", "staging": layout.staging, "store": layout.store, "app": "-", "id": bytes.fromhex(name)}
                 yield asks.helper(self._parts.body, asks.STORER, request, deadline_s=900, duty="store")
 
@@ -168,7 +163,3 @@ def _names(folder: str) -> "list[str]":
         return sorted(os.listdir(folder))
     except OSError:
         return []
-
-
-def _is_id(name: str) -> bool:
-    return len(name) == 64 and all(c in "0123456789abcdef" for c in name)

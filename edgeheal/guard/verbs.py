@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from edgeheal.guard.appkeep import AppKeep
     from edgeheal.guard.doors import Request
-    from edgeheal.guard.imports import Imports
     from edgeheal.guard.parts import Parts
     from edgeheal.guard.steps import Job
 
@@ -51,26 +50,24 @@ def by_of(request: "Request") -> int:
 class Verbs:
     """Handlers. They answer at once (a reason) or through the request, later."""
 
-    __slots__ = ("_box", "_imports", "_parts", "_warrants")
+    __slots__ = ("_parts", "_table", "_warrants", "box")
 
-    def __init__(self, parts: "Parts", imports: "Imports", warrants: "w.Warrants") -> None:
-        """`register` puts them in the doors' table."""
+    def __init__(self, parts: "Parts") -> None:
+        """`box` handles the verbs on the whole box."""
         self._parts = parts
-        self._imports = imports
-        self._warrants = warrants
-        self._box = BoxVerbs(parts, warrants)
-
-    def register(self) -> None:
-        """Each verb and its handler."""
-        table: dict[int, Callable[[Request], int | None]] = {
-            f.IMAGES: self._images, f.SWITCH: self._switch, f.TRY: self._try, f.GIVE_UP: self._give_up, f.MARK_GOOD: self._mark_good,
+        self._warrants = parts.warrants
+        self.box = BoxVerbs(parts)
+        self._table: dict[int, Callable[[Request], int | None]] = {
+            f.SWITCH: self._switch, f.TRY: self._try, f.GIVE_UP: self._give_up, f.MARK_GOOD: self._mark_good,
             f.MARK_FAILED: self._mark_failed, f.ALLOW: self._allow, f.DROP: self._drop, f.RESTORE_CONFIG: self._restore_config,
             f.SET_CONFIG: self._set_config, f.SET_SECRET: self._set_secret, f.PAUSE: self._pause, f.RESUME: self._pause, f.IMPORT: self._import,
             f.PRESENT: self._present, f.HOLD_SOAK: self._hold_soak, f.VERIFY: self._verify, f.TRUST: self._trust, f.APPROVE: self._answer, f.REJECT: self._answer,
         }  # fmt: skip
-        for verb, handler in table.items():
-            self._parts.body.doors.verb(verb, handler)
-        self._box.register()
+        self._table |= self.box.table()
+
+    def handle(self, request: "Request") -> "int | None":
+        """Carry out a verb: its reason, or None when the answer was given or will be."""
+        return self._table[request.verb](request)
 
     def _app(self, request: "Request") -> "AppKeep":
         app = self._parts.apps.get(request.app)
@@ -98,25 +95,6 @@ class Verbs:
     def _rollback_budget(self, request: "Request") -> int:
         """The agent's rollbacks are within the budget; a person's are counted."""
         return self._parts.ledger.budgets.spend(budgets.ROLLBACK, request.app, force=request.client.rank != doors.AGENT)
-
-    # -- looking ------------------------------------------------------------------------------------------------------------------
-
-    def _images(self, request: "Request") -> int:
-        """Rows of the app's deployments (of all apps without a name), newest mark first."""
-        apps = [self._parts.apps[request.app]] if request.app in self._parts.apps else list(self._parts.apps.values()) if not request.app else []
-        if request.app and not apps:
-            return reasons.NO_SUCH_APP
-        for app in apps:
-            anchor = app.state.anchor()
-            for one in sorted(app.state.deployments.values(), key=lambda d: -d.marked):
-                flags = f.I_RUNNING * (one.id == app.state.run) | f.I_PREVIOUS * (one.id == app.state.before)
-                flags |= f.I_ANCHOR * (anchor is not None and anchor.id == one.id) | f.I_BLOCKED * app.state.is_blocked(one.id, one.digest)
-                left = self._parts.trials.left_s(app, one)
-                request.row(f.IMAGE_ROW.pack(
-                    f.VERSION, f.ROW_IMAGE, 0, request.number, app.name.encode(), one.id, one.version.encode()[:64], one.state, one.reason, one.was,
-                    flags, left, one.served, one.security, one.schema,
-                ))  # fmt: skip
-        return reasons.OK
 
     # -- moves --------------------------------------------------------------------------------------------------------------------
 
@@ -317,7 +295,7 @@ class Verbs:
                 self._warrants.try_waiting(app, image)
             request.answer(reasons.OK, app=name, image=image, a=app.deployments.find(image).state)
 
-        run(_closing(self._imports.run(fd, progress=progress, only=only), fd), ended)
+        run(_closing(self._parts.imports.run(fd, progress=progress, only=only), fd), ended)
         return None
 
     def _present(self, request: "Request") -> None:

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
     from edgeheal.guard.appkeep import AppKeep
     from edgeheal.guard.doors import Request
-    from edgeheal.guard.imports import Imports
     from edgeheal.guard.parts import Parts
-    from edgeheal.guard.reboot import Reboots
     from edgeheal.guard.steps import Job
 
     Record = dict[str, Any]
@@ -49,14 +47,11 @@ DOORS = {doors.AGENT: "agent", doors.MEMBER: "person", doors.ROOT: "root"}
 class Warrants:
     """Judges and carries out."""
 
-    __slots__ = ("_imports", "_parts", "reboots")
+    __slots__ = ("_parts",)
 
-    reboots: "Reboots"
-
-    def __init__(self, parts: "Parts", imports: "Imports") -> None:
-        """`reboots` is set by `verbs`."""
+    def __init__(self, parts: "Parts") -> None:
+        """Nothing is judged before it is presented."""
         self._parts = parts
-        self._imports = imports
 
     def present(self, request: "Request") -> None:
         """PRESENT: the answer is the verdict and, where it is OK, what became of the act (told as EV_DONE, too, to whoever follows)."""
@@ -171,7 +166,7 @@ class Warrants:
             seconds = int((done.get("args") or {}).get("seconds") or 0) if action == A_PAUSE else 0
             ended(self.pause(list(self._parts.apps.values()), seconds, k.BY_COMMAND))
         elif action == A_REBOOT:
-            run(self.reboots.reboot(0, k.BY_COMMAND, confirmed=True), ended)
+            run(self._parts.verbs.box.reboots.reboot(0, k.BY_COMMAND, confirmed=True), ended)
         else:
             ended(reasons.NO_SUCH_APP)
 
