@@ -68,11 +68,23 @@ class Connection:
 
     def write(self) -> bool:
         """Send what waits; False when the connection is over."""
-        return self._call(self.client.loop_write)
+        return self.flush() and self._call(self.client.loop_write)
+
+    def cork(self) -> None:
+        """Several messages follow: they go in one piece at `flush`."""
+        self.wire.cork()
+
+    def flush(self) -> bool:
+        """Send what was corked; False when the connection is over."""
+        try:
+            self.wire.flush()
+        except OSError:
+            return self.close()
+        return True
 
     def wants_write(self) -> bool:
         """Whether something waits to be sent."""
-        return bool(self.client.want_write())
+        return self.wire.waiting() or bool(self.client.want_write())
 
     def ping(self) -> bool:
         """Ask the broker whether it is there."""

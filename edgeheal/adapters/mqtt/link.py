@@ -179,7 +179,10 @@ class MqttLink:
         if self._useful_ns and now_ns >= self._useful_ns:
             self._be_useful()
         if self._may_send():
+            connection.cork()
             self._sender.pump(now_ns)
+            if not connection.flush():
+                self._lost("the connection broke", by_peer=True)
 
     # -- ports.Link
 

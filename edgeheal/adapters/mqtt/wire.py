@@ -11,6 +11,7 @@ import ssl
 import time
 
 CHUNK = 16_384
+OUTBOX_MOST = 262_144
 SocketLike = socket.socket | ssl.SSLSocket
 
 
@@ -21,6 +22,8 @@ class Wire:
         """`sock` is connected; it becomes non-blocking."""
         self._sock = sock
         self._inbox = b""
+        self._outbox = bytearray()
+        self._corked = False
         self._closed = False
         sock.setblocking(False)
         self.received_ns = self.sent_ns = time.monotonic_ns()
@@ -44,7 +47,33 @@ class Wire:
         return data
 
     def send(self, data: bytes) -> int:
-        """How many of `data` were taken; BlockingIOError when none can be."""
+        """How many of `data` were taken; BlockingIOError when none can be. Corked, they wait for `flush` and go in one piece."""
+        if self._corked or self._outbox:
+            if len(self._outbox) > OUTBOX_MOST:
+                raise BlockingIOError
+            self._outbox += data
+            return len(data)
+        return self._write(data)
+
+    def cork(self) -> None:
+        """Several messages follow: one TLS record and one system call for them."""
+        self._corked = True
+
+    def flush(self) -> None:
+        """Send what waits, as far as it goes; ConnectionError when the connection is over."""
+        self._corked = False
+        while self._outbox:
+            try:
+                sent = self._write(bytes(self._outbox[:CHUNK]))
+            except BlockingIOError:
+                return
+            del self._outbox[:sent]
+
+    def waiting(self) -> bool:
+        """Whether something waits for the peer to take it."""
+        return bool(self._outbox)
+
+    def _write(self, data: bytes) -> int:
         try:
             sent = self._sock.send(data)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
