@@ -15,6 +15,7 @@ from edgeheal.core.policy import Policy, Thresholds
 class Around:
     """`pressed`: the host is under pressure. `still_ns`: end of the last standstill, 0 = none. Times are monotonic ns.
 
+    `working` False: it is known not to do its work (it hangs, ended, is being healed): what it does not say is no news.
     `up`, `ready`, `run`, `started_ns`, `ready_ns` are of the app's present run; `wanted` False: it may be silent.
     """
 
@@ -29,6 +30,7 @@ class Around:
     ready_ns: int = 0
     pressed: bool = False
     still_ns: int = 0
+    working: bool = True
 
     @property
     def ns(self) -> int:

@@ -35,7 +35,7 @@ def booted(mem: Boots, signal: Booted, around: Around) -> tuple[Symptom, ...]:
     if signal.ordered_id or signal.clean:
         return ()
     box_s = around.now.box_s
-    mem.unplanned = [*[t for t in mem.unplanned if t > box_s - LOOP_S][-(BOOTS_MOST - 1):], box_s]
+    mem.unplanned = [*[t for t in mem.unplanned if t > box_s - LOOP_S][-(BOOTS_MOST - 1) :], box_s]
     reasons = sorted((r for r in signal.reasons if len(r) == 2 and isinstance(r[1], int)), key=lambda r: -r[1])
     name = reasons[0][0] if reasons else ""
     n = len(mem.unplanned)

@@ -44,7 +44,7 @@ def exited(mem: Ends, signal: AppExited, around: Around) -> tuple[Symptom, ...]:
     mem.slow = False
     if signal.ordered or signal.done or not around.wanted:
         return ()
-    mem.times = [*[t for t in mem.times if t > around.ns - 86400 * NS][-(ENDS_MOST - 1):], around.ns]
+    mem.times = [*[t for t in mem.times if t > around.ns - 86400 * NS][-(ENDS_MOST - 1) :], around.ns]
     oom = signal.oom or (mem.oom_ns and around.ns - mem.oom_ns < OOM_NS and mem.signum == 9)
     if oom:
         code, value, kind = EvidenceCode.OOM, 0, SymptomKind.OOM_KILL

@@ -31,7 +31,7 @@ class Foreign:
 def down(mem: Foreign, around: Around) -> None:
     """It serves no longer."""
     if not mem.downs or mem.downs[-1][1]:
-        mem.downs = [*mem.downs[-(TIMES_MOST - 1):], [around.ns, 0]]
+        mem.downs = [*mem.downs[-(TIMES_MOST - 1) :], [around.ns, 0]]
 
 
 def up(mem: Foreign, around: Around) -> None:
@@ -51,7 +51,7 @@ def availability(mem: Foreign, around: Around) -> float:
 def restarted(mem: Foreign, app: str, who: str, around: Around) -> tuple[Symptom, ...]:
     """One more restart by somebody else."""
     window_ns = round(around.limits.foreign_window_s * NS)
-    mem.times = [*[t for t in mem.times if t > around.ns - window_ns][-(TIMES_MOST - 1):], around.ns]
+    mem.times = [*[t for t in mem.times if t > around.ns - window_ns][-(TIMES_MOST - 1) :], around.ns]
     mem.who = who or mem.who
     if mem.on or len(mem.times) < max(2, around.limits.foreign_restarts):
         return ()

@@ -75,7 +75,7 @@ def said(mem: Kernel, signal: KernelSaid, around: Around) -> tuple[Symptom, ...]
     if row is None:
         return ()
     name = f"{signal.what}:{signal.subject}"
-    times = [*[t for t in mem.times.pop(name, ()) if t > around.ns - row.within_s * NS][-(TIMES_MOST - 1):], around.ns]
+    times = [*[t for t in mem.times.pop(name, ()) if t > around.ns - row.within_s * NS][-(TIMES_MOST - 1) :], around.ns]
     mem.times[name] = times
     while len(mem.times) > SUBJECTS_MOST:
         del mem.times[next(iter(mem.times))]

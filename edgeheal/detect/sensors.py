@@ -155,8 +155,10 @@ def _power(level: float, value: float) -> int:
 
 
 def _silent_after_ns(sensor: Sensor | None, spec: MetricSpec, around: Around) -> int:
-    """When silence becomes a symptom; the first reading of a run may take the start grace longer."""
-    period_ns = SILENT_PERIODS * spec.every_ms * 1_000_000
+    """When silence becomes a symptom. The first reading of a run may take the start grace longer; where the app promises a
+    heartbeat, that is heard first, so that a hang is not taken for a silent sensor.
+    """
+    period_ns = (SILENT_PERIODS * spec.every_ms + around.spec.heartbeat_ms) * 1_000_000
     if sensor is not None and sensor.run == around.run and sensor.seen_ns:
         base = max(sensor.seen_ns, around.ready_ns)
     else:
@@ -166,7 +168,7 @@ def _silent_after_ns(sensor: Sensor | None, spec: MetricSpec, around: Around) ->
 
 def due(mem: dict[str, Sensor], around: Around) -> int:
     """The first silence that becomes a symptom."""
-    if not around.judged:
+    if not around.judged or not around.working:
         return 0
     waits = [
         _silent_after_ns(sensor, spec, around)
@@ -178,7 +180,7 @@ def due(mem: dict[str, Sensor], around: Around) -> int:
 
 def tick(mem: dict[str, Sensor], app: str, around: Around) -> tuple[Symptom, ...]:
     """Promised readings that did not come."""
-    if not around.judged:
+    if not around.judged or not around.working:
         return ()
     found = []
     for spec in around.spec.metrics:

@@ -57,11 +57,11 @@ def changed_config(s: Scene) -> Iterator[Word]:
 
 
 def changed_image(s: Scene) -> Iterator[Word]:
-    """An image on trial, or one that became good less than a day ago."""
+    """An image on trial; one that soaked here but came less than a day ago is suspected less."""
     if s.in_trial:
         yield Word(C.APP_IMAGE, 40.0, _fact(E.IMAGE_CHANGED_S, max(0.0, s.change_s)))
     elif s.change is ChangeKind.IMAGE and 0 <= s.change_s < CHANGE_S:
-        yield Word(C.APP_IMAGE, 12.0, _fact(E.IMAGE_CHANGED_S, s.change_s, CHANGE_S))
+        yield Word(C.APP_IMAGE, 3.0, _fact(E.IMAGE_CHANGED_S, s.change_s, CHANGE_S))
     elif s.symptom.kind in _APP_DOWN:
         yield Word(C.APP_IMAGE, 0.6)
 
@@ -149,6 +149,12 @@ def many_at_once(s: Scene) -> Iterator[Word]:
             yield Word(cause, 0.5, Evidence(fact.code, fact.value, 0.0, "", speaks_for=False))
 
 
+def late_too(s: Scene) -> Iterator[Word]:
+    """A probe fails while the heartbeat is late: it hangs."""
+    if s.late and s.symptom.kind is S.PROBE_FAILED:
+        yield Word(C.APP_HANG, 4.0, _fact(E.HEARTBEAT_LATE_MS))
+
+
 def probe_alone(s: Scene) -> Iterator[Word]:
     """Heartbeat, other probes or readings speak for the app: the probe may be what is wrong, all the more after a restart in vain."""
     if s.symptom.kind is S.PROBE_FAILED and s.alive and s.symptom.detail != "ready":
@@ -209,5 +215,5 @@ def in_the_kernel(s: Scene) -> Iterator[Word]:
 
 RULES: tuple[Rule, ...] = (
     changed_config, changed_image, ended_by_hand, ended_by_fault, short_runs, port_held, needs_down, network_down, weak_supply, full_disk,
-    sick_disk, low_memory, pressure, many_at_once, probe_alone, app_alive, growing, descriptors_full, said_in_log, in_the_kernel,
+    sick_disk, low_memory, pressure, many_at_once, late_too, probe_alone, app_alive, growing, descriptors_full, said_in_log, in_the_kernel,
 )  # fmt: skip

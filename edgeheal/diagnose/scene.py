@@ -32,7 +32,7 @@ class Scene:
     """`symptoms` that are on for the app. `change` the last one and its age. `lived_s` of the run that ended.
 
     `down_needs`: apps it needs that are not ready. `same_time`: other apps that failed in the same window.
-    `alive`: heartbeat, another probe, or readings speak for the app. `log_error`: last error of its log, lower case.
+    `late`: its heartbeat is. `alive`: heartbeat, another probe, or readings speak for the app. `log_error`: last error of its log, lower case.
     `exit_signal`, `exit_code` of the last end, -1 = none or not known.
     """
 
@@ -51,6 +51,7 @@ class Scene:
     needs_network: bool = False
     down_needs: tuple[str, ...] = ()
     same_time: tuple[str, ...] = ()
+    late: bool = False
     alive: bool = False
     alive_by: int = 0
     siblings_ok: int = 0

@@ -33,6 +33,7 @@ GROWTH = frozenset({S.MEMORY_GROWTH, S.FD_GROWTH, S.THREAD_GROWTH, S.CHILD_GROWT
 LEAD_S = 300.0  # a planned restart comes so long before the limit
 STRONGER = frozenset({R.RESTORE_CONFIG, R.ROLLBACK, R.POWER_CYCLE, R.REBOOT, R.OS_ROLLBACK, R.SAFE_MODE})
 _STARTS = frozenset({R.RESTART, R.CLEAN_RESTART})
+_ENDS = frozenset({S.EXIT, S.OOM_KILL, S.START_FAILED, S.CRASH_LOOP})
 
 
 def care(turn: Turn, number: int) -> None:
@@ -51,6 +52,8 @@ def care(turn: Turn, number: int) -> None:
     if app is not None and app.judging_ns > turn.ns:
         turn.keep(replace(case, wait_ns=app.judging_ns))
         return
+    if app is not None and app.up and not app.ready and all(s.kind in _ENDS for s in case.signs):
+        return  # somebody started it meanwhile: its being ready, its end or the end of its grace is an event
     if state in (IncidentState.ESCALATED, IncidentState.AWAITING_APPROVAL):
         _retry(turn, case, app)
         return
@@ -239,7 +242,6 @@ def escalate(turn: Turn, case: Case) -> None:
     """The remedies are used up: a human is called, and a slow retry goes on for ever."""
     case = turn.cases[case.number]
     at = turn.ns + round(turn.policy.slow_retry_s * NS)
-    case = tried(case, Tried(R.CALL, Outcome.RUNNING, 0.0, turn.ns)) if not any(t.kind is R.CALL for t in case.incident.tried) else case
     incident = replace(case.incident, planned=R.RESTART if _retries(case, turn.apps.get(case.app)) else None, planned_at_ns=at, approval_until_s=0)
     case = moved(replace(case, incident=incident, remedy=None, armed=None, wait_ns=at, act=0, act_due_ns=0), IncidentEvent.GIVE_UP)
     turn.decided("called", case, case.app)

@@ -95,6 +95,7 @@ def of_case(turn: Turn, case: Case) -> Scene:
         needs_network=wants(spec, "network"),
         down_needs=down,
         same_time=same_time(turn, case),
+        late=senses.beat.on or senses.beat.due_ns > 0,
         alive=alive > 0,
         alive_by=alive,
         siblings_ok=sum(1 for a in turn.apps.values() if a.ready and a.name != app.name),

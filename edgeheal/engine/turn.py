@@ -12,7 +12,7 @@ from edgeheal.core.app import AppSpec
 from edgeheal.core.app_table import AppEvent
 from edgeheal.core.effect import Act, Decided, Effect, Recorded, Report, Verb, Wake
 from edgeheal.core.incident import Incident
-from edgeheal.core.kinds import IncidentState
+from edgeheal.core.kinds import AppState, IncidentState
 from edgeheal.core.now import NS, Now
 from edgeheal.core.values import replace
 from edgeheal.detect.around import Around
@@ -27,6 +27,7 @@ from edgeheal.recover.case import Case
 APPS_MOST = 256
 CASES_MOST = 256
 _SLACK_NS = 30 * NS
+_WORKING = frozenset({AppState.HEALTHY, AppState.DEGRADED, AppState.PAUSED})
 
 
 class Turn:
@@ -92,7 +93,25 @@ class Turn:
         pressure = pressed(self.state.senses.box.host)
         if app is None:
             return Around(self.now, self.policy, self.spec(name), pressed=pressure, still_ns=self.still_ns)
-        return Around(self.now, self.policy, self.spec(name), app.run, app.up, app.ready, app.wanted, app.started_ns, app.ready_ns, pressure, self.still_ns)
+        return Around(
+            self.now,
+            self.policy,
+            self.spec(name),
+            app.run,
+            app.up,
+            app.ready,
+            app.wanted,
+            app.started_ns,
+            app.ready_ns,
+            pressure,
+            self.still_ns,
+            app.state in _WORKING and not self._doubtful(name),
+        )
+
+    def _doubtful(self, name: str) -> bool:
+        """Whether its heartbeat is late or a probe missed, and nobody has judged that yet."""
+        senses = self.state.senses.apps.get(name)
+        return senses is not None and (senses.beat.due_ns > 0 or any(p.misses and not p.on for p in senses.probed.values()))
 
     # -- cases
 

@@ -80,7 +80,7 @@ def test_fc_log_1_descriptors_counted_by_us_beat_the_first_error_of_the_log():
 def test_an_image_of_ours_is_the_first_suspect_of_its_soak_time():
     plain, fresh = rank(scene(exit_signal=11)), rank(scene(exit_signal=11, change=ChangeKind.IMAGE, change_s=600))
     weight = lambda causes: next((c.probability for c in causes if c.kind is C.APP_IMAGE), 0.0)  # noqa: E731
-    assert weight(fresh) > 4 * weight(plain)
+    assert weight(fresh) > 3 * weight(plain)
 
 
 def test_words_of_an_app_move_app_class_causes_only():
