@@ -3,7 +3,9 @@
 
 import errno
 import os
+import re
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -217,3 +219,41 @@ def test_the_journal_is_readable_with_the_agent_dead_and_reading_changes_nothing
     assert [i.act for i in found.doubt] == [5]
     assert [type(r).__name__ for r in records] == ["Session", "Intent"]
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "journal").iterdir()} == before
+
+
+SYNCS = """
+import sys
+from edgeheal.adapters.disk import FolderDisk
+from edgeheal.journal.ops import Allocate, Replace, Sync, Write
+disk = FolderDisk(sys.argv[1])
+def run(*ops):
+    assert disk.wait(disk.submit(ops, lambda e: None), 5).errno == 0
+run(Allocate("a/one", 4096), Allocate("a/two", 4096))
+sys.stderr.write("begin\\n")
+run(Write("a/one", 0, b"x"), Sync("a/one"))
+sys.stderr.write("both\\n")
+run(Write("a/one", 1, b"y"), Write("a/two", 0, b"z"), Sync("a/one"), Sync("a/two"))
+sys.stderr.write("loose\\n")
+run(Write("a/one", 2, b"l"))
+run(Write("a/one", 3, b"m"), Sync("a/one"))
+sys.stderr.write("anew\\n")
+run(Replace("a/three", b"whole"))
+disk.close()
+"""
+
+
+@pytest.mark.system
+def test_every_sync_reaches_the_kernel(tmp_path) -> None:
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    words = [strace, "-f", "-y", "-e", "trace=write,pwritev2,fdatasync,fsync,rename", "-o", str(tmp_path / "log"), sys.executable, "-c", SYNCS, str(tmp_path / "d")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PYTHONPATH": TOP})
+    if done.returncode != 0:
+        pytest.skip(f"strace cannot trace here: {done.stderr[-100:]}")
+    parts = re.split(r'"(?:begin|both|loose|anew)\\n"', (tmp_path / "log").read_text())
+    at_once, both, loose, anew = parts[1:5]
+    assert "RWF_DSYNC" in at_once
+    assert len(re.findall(r"fdatasync\(\d+<[^>]*a/(?:one|two)>\)", both)) == 2
+    assert re.search(r"fdatasync\(\d+<[^>]*a/one>\)", loose), "what was loose from before goes to the medium, too"
+    assert re.search(r"fsync\(\d+<[^>]*three.part>\).*\n(?:.*\n)*?.*rename\(.*\n(?:.*\n)*?.*fsync\(\d+<[^>]*/a>\)", anew)

@@ -2,7 +2,7 @@
 """What the spool's tests share: a small spool over a disk in memory, and a fleet that stores what it is sent, once."""
 
 from edgeheal.adapters.spool import Spool
-from edgeheal.core.spooled import Standin
+from edgeheal.core.spooled import Standin, StandinKind
 from edgeheal.lab.storage import CutDisk
 
 A, B, C = b"sessA.", b"sessB.", b"sessC."
@@ -30,13 +30,16 @@ class Fleet:
     def __init__(self) -> None:
         self.rows: dict[tuple[bytes, int], bytes] = {}
         self.spoken_for: set[tuple[bytes, int]] = set()
+        self.lost: set[tuple[bytes, int]] = set()
 
     def take(self, spool: Spool, most: int = 1000) -> int:
         sent = spool.pending(most)
         for session, seq, body in sent:
             standin = spool._index.standins.get((session, seq))
             if standin is not None:
-                self.spoken_for |= {(s.session, q) for s in standin.ranges for q in range(s.first, s.last + 1)}
+                named = {(s.session, q) for s in standin.ranges for q in range(s.first, s.last + 1)}
+                self.spoken_for |= named
+                self.lost |= named if standin.kind is StandinKind.LOST else set()
             self.rows.setdefault((session, seq), body)
         return len(sent)
 

@@ -356,3 +356,26 @@ def test_a_record_of_a_newer_version_stays_where_it_is_and_is_said() -> None:
     assert [(s.what, s.value) for s in says] == [("newer", 2.0)]
     assert [q for s, q, _ in again.pending(10) if s == A] == [1]
     assert frames.HEAD_BYTES == 12
+
+
+def test_what_a_stored_stand_in_spoke_for_never_comes_back() -> None:
+    disk, fleet = CutDisk(), Fleet()
+    spool = open_spool(disk)
+    for n in range(1, 300):
+        put(spool, n, severity=2 if n % 3 else 0)
+    fleet.take(spool)
+    told = {key for key in fleet.rows if key in spool._index.standins}
+    assert told
+    spool.stored(A, 0, tuple(seq for _, seq in told))
+    assert spool.settle()
+    again = open_spool(CutDisk(disk.remains()), B)
+    assert not {(s, q) for s, q, _ in again.pending(1000)} & (fleet.spoken_for | told)
+
+
+def test_a_record_that_is_written_after_its_segment_was_read_is_read_again() -> None:
+    disk = CutDisk()
+    spool = open_spool(disk)
+    for n in range(1, 60):
+        put(spool, n)
+        spool._log._bodies.grow_old()
+        assert [b[:6] for _, _, b in spool.pending(100)] == [b"%06d" % k for k in range(1, n + 1)]

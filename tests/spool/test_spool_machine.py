@@ -110,6 +110,7 @@ class SpoolMachine(RuleBasedStateMachine):
         assert self.spool.depth()[0] == 0
         missing = self.durable - set(self.fleet.rows) - self.fleet.spoken_for - self.aside
         assert not missing, sorted(missing)[:5]
+        assert not self.durable & self.fleet.lost, sorted(self.durable & self.fleet.lost)[:5]
         for key, body in self.fleet.rows.items():
             assert body.startswith(b"standin") or self.bodies[key] == body
 
