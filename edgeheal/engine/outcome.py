@@ -49,7 +49,16 @@ def calm(turn: Turn, case: Case) -> None:
     remedy = case.remedy if case.remedy is not None and case.remedy is not R.HOLD else R.LOOK_AGAIN
     wait_ns = case.wait_ns if case.incident.state in SLOW or case.remedy is R.HOLD else 0
     armed = case.armed if case.incident.state in SLOW else None
-    turn.keep(replace(case, verify_ns=turn.ns + probation_ns(turn, case, remedy), wait_ns=wait_ns, armed=armed))
+    calm_ns = min(probation_ns(turn, case, remedy), _own_pace_ns(turn, case))
+    turn.keep(replace(case, verify_ns=turn.ns + calm_ns, wait_ns=wait_ns, armed=armed))
+
+
+def _own_pace_ns(turn: Turn, case: Case) -> int:
+    """A sensor that nothing was done about is judged at its own pace: a few periods, or what it may stand still."""
+    metric = next((m for m in turn.spec(case.app).metrics if m.name == case.incident.subject), None)
+    if metric is None or case.remedy is not None or not (metric.every_ms or metric.stuck_ms):
+        return 3_600 * NS
+    return max(3 * metric.every_ms, metric.stuck_ms) * 1_000_000
 
 
 def carried(turn: Turn, case: Case) -> None:
