@@ -40,11 +40,12 @@ STALE, MISSING = 1, 2
 class Errand:
     """One program under way. `end(exit code, -signal, or None: could not tell; output)` is called once."""
 
-    __slots__ = ("app", "end", "group", "key", "out", "output", "overdue", "pid", "timer")
+    __slots__ = ("app", "end", "group", "key", "out", "output", "overdue", "pid", "run", "timer")
 
     def __init__(self, app: "App", key: str, end: "Told") -> None:
         """`key` is what may run once at a time."""
         self.app = app
+        self.run = app.run
         self.key = key
         self.end: Told | None = end
         self.output = b""
@@ -178,7 +179,8 @@ class Probes:
         if errand.timer is not None:
             errand.timer.cancel()
         code = os.waitstatus_to_exitcode(status)
-        errand.tell(None if code == NOBODY and errand.output else code)
+        ended_with_app = code < 0 and (errand.app.run is not errand.run or not errand.app.running or errand.app.ending is not None)
+        errand.tell(None if ended_with_app or (code == NOBODY and errand.output) else code)
 
     def _kill_rest(self, errand: Errand) -> None:
         """What a probe forked and left does not outlive it."""

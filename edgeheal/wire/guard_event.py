@@ -18,5 +18,5 @@ class Event:
         if len(frame) != f.EVENT.size:
             raise WireError(f"an event of {len(frame)} bytes", place="guard")
         _, self.kind, self.code, self.number, app, self.image, self.run, self.pid, self.a, self.b, self.c, say = f.EVENT.unpack(frame)
-        self.app = f.text(app)
+        self.app = "".join(char if char.isprintable() else "?" for char in f.text(app))
         self.say = say.rstrip(b"\0")

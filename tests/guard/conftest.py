@@ -55,6 +55,7 @@ class Box:
     def __init__(self, root, plain=False):
         self.root = root
         self.plain = plain and os.geteuid() == 0
+        self.no_cgroups = False
         self.bare = root / "bare"
         self.bare.mkdir(parents=True)
         self.process = None
@@ -85,8 +86,10 @@ class Box:
         }  # fmt: skip
         (self.bare / f"{name}.launch").write_bytes(pack(full | record))
 
-    def start(self, wait=True, door=True):
-        words = [PYTHON, "-I", "-S", str(HERE / "bare_guard.py"), PACKAGE, "--root", str(self.root)]
+    def start(self, wait=True, door=True, libraries=""):
+        words = [PYTHON, "-I", "-S", str(HERE / "bare_guard.py"), PACKAGE, "--root", str(self.root), "--libraries", libraries]
+        if self.no_cgroups:
+            words = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "guard", *words]
         log = open(self.root / "guard.log", "ab")
         who = {"user": "nobody", "group": "nogroup", "extra_groups": []} if self.plain else {}
         if self.plain:
@@ -204,11 +207,14 @@ class Follower(GuardDoor):
             self.seen += self.events(left)
 
 
-def _box(plain):
+def _box(plain, request):
     root = Path(tempfile.mkdtemp(prefix="eh-", dir="/tmp"))
     root.chmod(0o755)
     made = Box(root, plain)
     yield made
+    report = getattr(request.node, "rep_call", None)
+    if report is not None and report.failed and (root / "guard.log").exists():
+        print((root / "guard.log").read_text())
     made.end()
     shutil.rmtree(root, ignore_errors=True)
 
@@ -218,15 +224,17 @@ def box(request):
     """As root with a uid an app, and as one plain user (no cgroups, boundary none)."""
     if request.param == "plain" and os.geteuid() != 0:
         pytest.skip("we are a plain user already")
-    yield from _box(request.param == "plain")
+    yield from _box(request.param == "plain", request)
 
 
-@pytest.fixture(autouse=True)
-def shown(box, request):
-    yield
-    report = getattr(request.node, "rep_call", None)
-    if report is not None and report.failed:
-        print((box.root / "guard.log").read_text())
+@pytest.fixture
+def bare_box(request):
+    """As root, with a uid an app, on a machine without control groups."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("needs root and mount namespaces")
+    for box in _box(False, request):
+        box.no_cgroups = True
+        yield box
 
 
 @pytest.hookimpl(wrapper=True)
