@@ -48,6 +48,8 @@ def test_fc_lnk_2_a_record_refused_by_reason_is_set_aside_at_once(device):
             dev.say(n)
         dev.until(lambda: dev.spool.depth()[0] == 0)
         assert len(stub.connects) == 1
+        tries = [summary.read(p).incident.number for t, p in stub.published if t.endswith("up/incident")]
+        assert tries.count(3) == 1  # at once, not after several breaks
         assert {r.incident.number for r in _bodies(stub) if not r.standin} == set(range(1, 101)) - {3}
         assert len(dev.spool.aside()) == 1
 
