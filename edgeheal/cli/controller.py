@@ -21,7 +21,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     """Add the verb."""
     parser = subparsers.add_parser("controller", help="run the fleet's controller", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     broker_options.add(parser)
-    parser.add_argument("--store", metavar="FILE", help="its database, made when it is not there (default: [controller] store, else fleet.db)")
+    parser.add_argument("--store", metavar="FILE", help="its database, made when it is not there (default: [controller] store)")
     parser.add_argument("--name", default="controller", metavar="NAME", help="tells controllers of one tenant apart (default: controller)")
     parser.set_defaults(run=run)
 
