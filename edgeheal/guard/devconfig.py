@@ -10,6 +10,7 @@ Light on purpose: the resident guard imports it.
 import os
 
 from edgeheal.core import reasons
+from edgeheal.core.version import VERSION
 from edgeheal.guard.blocks import NEWER, Blocks
 
 TYPE_CHECKING = False
@@ -96,9 +97,9 @@ class DeviceConfig:
 
 
 def _stamp(body: "Body") -> "list[list[Any]]":
-    """Names, sizes and times of every file that may say something, our own users included."""
+    """Names, sizes and times of every file that may say something, who we are and which version reads them."""
     layout = body.layout
-    found: list[list[Any]] = [["uid", os.geteuid(), 0, 0]]
+    found: list[list[Any]] = [[VERSION, os.geteuid(), 0, 0]]
     paths = [layout.config_file]
     for folder in (layout.vendor_config, layout.config_dropins):
         try:

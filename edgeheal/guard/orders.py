@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SIZE = 16_384
 MOST_STARTS = 1_000
+WRITES_LEAST, WRITES_IN_S = 32, 3_600
 LONGEST_S = 30 * 86_400
 DEFAULT_STARTS = 5  # without an order: so many starts in WINDOW_S, then the slow retry
 WINDOW_S = 600
@@ -41,6 +42,7 @@ class Orders:
         self._blocks = Blocks(f"{body.layout.guard}/orders", SIZE)
         self._table: dict[str, list[int]] = {}
         self._timers: dict[str, Timer] = {}
+        self._written: list[int] = []
         try:
             value = self._blocks.load() or {}
         except OSError:
@@ -57,8 +59,19 @@ class Orders:
         kept = self._table.get(app)
         if kept is not None and kept[0] == most and kept[2] == 0 and abs(kept[1] - row[1]) < life_s // 4:
             return reasons.OK  # as good as the one we have: no write
+        if not self._may_write():
+            return reasons.BUDGET_SPENT
         self._table[app] = row
         return reasons.OK if self._keep() else reasons.UNWRITABLE
+
+    def _may_write(self) -> bool:
+        """An agent that changes its mind all the time must not wear out the flash."""
+        now = time.monotonic_ns()
+        self._written = [at for at in self._written if now - at < WRITES_IN_S * NS]
+        if len(self._written) >= max(WRITES_LEAST, 2 * len(self._body.supervisor.apps)):
+            return False
+        self._written.append(now)
+        return True
 
     def row(self, app: str) -> "tuple[int, int, int] | None":
         """(most, until box seconds, used), or None when there is no order (any more)."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Told = Callable[[int | None, bytes], None]
 
 OUTPUT_MOST = 4_096
+ERRANDS_MOST = 32  # at once, all apps together: beyond it a probe is BUSY
 NO, YES, UNKNOWN = range(3)
 NOBODY = 127  # the shell's word for "no such program", ours for "exec did not work"
 MARK = "EDGEHEAL_PROBE"
@@ -99,7 +100,7 @@ class Probes:
         """Run a program (or `work`) as the app's user, in its folder, with its environment; 0 or the reason why not."""
         key = key or f"{app.name}!{words[0]}"
         launch = app.run.launch if app.run is not None else None
-        if key in self._running:
+        if key in self._running or len(self._running) >= ERRANDS_MOST:
             return reasons.BUSY
         if launch is None:
             return reasons.NOT_RUNNING

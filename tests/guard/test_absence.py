@@ -50,6 +50,8 @@ def test_an_order_outlives_the_guard(box):
     assert agent.ask(f.ORDER, app="one", a=2, b=3600).reason == reasons.OK
     assert agent.ask(f.ORDER, app="one", a=10_000, b=3600).reason == reasons.TOO_MANY
     assert agent.ask(f.ORDER, app="nobody", a=1, b=1).reason == reasons.NO_SUCH_APP
+    answers = [agent.ask(f.ORDER, app="one", a=most, b=3600).reason for most in range(100)]
+    assert answers.count(reasons.BUDGET_SPENT) > 50, "and its flash is not worn by an agent that changes its mind"
     box.kill()
     box.start()
     assert box.row("one")["flags"] & f.F_ORDERED

@@ -39,6 +39,13 @@ def test_the_guard_is_at_most_a_few_megabytes_over_a_bare_interpreter(box):
     assert over <= BAR_KIB
 
 
+def test_the_guard_has_one_thread(box):
+    """A child between fork and exec runs no word of the C library about other threads: there must be none."""
+    box.app("one")
+    box.start()
+    assert len(os.listdir(f"/proc/{box.process.pid}/task")) == 1
+
+
 def switches(pid):
     for line in open(f"/proc/{pid}/status"):
         if line.startswith("voluntary_ctxt_switches"):
