@@ -129,7 +129,7 @@ class GuardClient:
         self._due_beat_ns = 0
         self._due_ack_ns = 0
         self._due_lost_ns = time.monotonic_ns() + round(LOST_AFTER_S * NS)
-        self._told_lost = False
+        self._told_lost = True  # an agent before us may have said so, and died before the guard was back
         self._beats = 0
         self._last_seq = 0
         self._acked_seq = 0

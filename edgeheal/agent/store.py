@@ -55,7 +55,14 @@ def take_over(seed: int, session: bytes, now: Now, found: Recovered, ring: tuple
         return Taken(fresh, (*says, *_doubts(found)), source)
     if state.boot and state.boot != now.boot:
         state = rebooted(state, now)
-    return Taken(resumed(state, session, act=found.act, incident=found.incident), (*says, *_doubts(found)), source)
+    taken = resumed(state, session, act=found.act, incident=found.incident)
+    return Taken(taken, (*says, *_past_troubles(taken), *_doubts(found)), source)
+
+
+def _past_troubles(state: State) -> list[Signal]:
+    """What a dead agent said of itself ended with it; what still holds is said again. The guard's being lost is judged at its door."""
+    troubles = [name.partition(":") for name in state.senses.box.itself.on]
+    return [SelfSaid(part=part, what=what, ok=True) for part, _, what in troubles if part != "guard"]
 
 
 def _read(data: bytes, says: list[Signal], part: str) -> State | None:

@@ -152,7 +152,7 @@ def test_the_client_brings_the_present_answers_questions_and_comes_back(box):
     box.start()
     seen = len(heard.of(AppSeen))
     heard.until(lambda: heard.client.connected and len(heard.of(AppSeen)) > seen)
-    assert not [s for s in heard.of(SelfSaid) if s.what == "lost"], "a guard that is back at once is no incident"
+    assert not [s for s in heard.of(SelfSaid) if s.what == "lost" and not s.ok], "a guard that is back at once is no incident"
     assert heard.of(DeploymentsAre) == [] or True
 
 
@@ -191,3 +191,10 @@ def test_events_are_confirmed_only_once_they_are_safe(box):
         heard.until(lambda: True)
         heard.until(lambda n=heard.client._beats: heard.client._beats > n)
         assert time.monotonic() < end
+
+
+def test_what_a_dead_agent_said_of_a_lost_guard_ends_with_the_next_agents_greeting(box):
+    box.start()
+    heard = Heard(box)
+    heard.until(lambda: heard.client.connected)
+    assert [s.ok for s in heard.of(SelfSaid) if s.part == "guard" and s.what == "lost"] == [True]
