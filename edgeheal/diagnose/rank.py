@@ -7,6 +7,7 @@ Invariants: probabilities sum to at most 1, what is left is "unknown"; at most `
 """
 
 from collections.abc import Mapping
+from math import floor
 
 from edgeheal.core.incident import Cause, Evidence
 from edgeheal.core.kinds import CauseKind, SymptomKind
@@ -123,7 +124,7 @@ def rank(scene: Scene) -> tuple[Cause, ...]:
     return tuple(
         Cause(
             kind,
-            round(p, 4),
+            floor(p * 10_000) / 10_000,
             subjects.get(kind, scene.symptom.subject if kind in (C.SENSOR, C.BUS, C.PROBE) else ""),
             tuple(evidence.get(kind, ())[:EVIDENCE_MOST]),
         )
