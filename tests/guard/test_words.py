@@ -137,6 +137,19 @@ def test_words_from_outside_the_run_do_not_count(box):
     until(lambda: len(os.listdir(f"/proc/{box.process.pid}/fd")) <= before, what="no descriptor left behind")
 
 
+def test_words_of_a_stranger_of_the_same_user_do_not_count(box):
+    """Where all are one user, it is the tree that says who belongs."""
+    if not box.plain and os.geteuid() == 0:
+        pytest.skip("a uid an app: tested below")
+    box.app("one", ready="notify", start_ms=30_000)
+    box.start()
+    until(lambda: box.count("one") == 1)
+    who = {"user": "nobody", "group": "nogroup", "extra_groups": []} if box.plain else {}
+    code = f"import socket,time; s=socket.socket(1,2); s.sendto(b'READY=1','{box.root}/run/edgeheal/notify/one.sock'); time.sleep(0.5)"
+    subprocess.run([PYTHON, "-c", code], check=True, **who)
+    assert box.row("one")["phase"] == f.PHASE_STARTING
+
+
 @pytest.mark.root
 def test_words_of_another_app_do_not_count(box):
     if os.geteuid() != 0 or box.plain:
