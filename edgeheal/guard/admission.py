@@ -136,7 +136,7 @@ class Admission:
         }  # fmt: skip
         try:
             wait = asks.helper(self._body, asks.VERIFIER, request, fd=fd, duty="verify")
-            done = yield _closing(wait, fd)
+            done = yield asks.closing(wait, fd)
         except Refused as refused:
             if refused.reason in (reasons.BAD_MANIFEST, reasons.BAD_OBJECT):
                 raise Refused(reasons.ROT, refused.message) from None
@@ -148,6 +148,15 @@ class Admission:
         if under:
             self._verdicts[one.id] = verdict
         return verdict
+
+    def seen_at_boot(self, state: "AppState", one: "Deployment", said: "Record", rows: int) -> None:
+        """What the boot child said of a deployment. Only a whole *yes* is kept; anything else is asked again, with its reason, when it shall run."""
+        if one.trust and said["reason"] == reasons.OK:
+            floor = said["mark_floor"]
+            verdict = Verdict(self.key(state, one), reasons.OK, bytes(said["launch"]), (int(floor[0]), int(floor[1])), kept=False)
+            if verdict.record:
+                verdict.rows = rows == reasons.OK
+                self._verdicts[one.id] = verdict
 
     def settle(self, state: "AppState", one: "Deployment", verdict: Verdict) -> None:
         """A newcomer was written: its verdict stands under the trust that admitted it."""
@@ -164,15 +173,3 @@ class Admission:
         except RecordError:
             return None
         return value if isinstance(value, dict) and value.get("v") == 1 else None
-
-
-def _closing(wait: "Any", fd: int) -> "Any":
-    """The wait, with our own copy of a descriptor closed once it was handed on."""
-
-    def begin(resume: "Any") -> None:
-        try:
-            wait(resume)
-        finally:
-            os.close(fd)
-
-    return begin

@@ -26,6 +26,7 @@ VERIFIER = "edgeheal.guard.verifier"
 IMPORTER = "edgeheal.guard.importer"
 STORER = "edgeheal.guard.storer"
 DATA = "edgeheal.guard.data_child"
+BOOT = "edgeheal.guard.boot_child"
 
 
 def helper(
@@ -102,6 +103,18 @@ def while_s(body: "Body", seconds: float) -> "Wait":
         body.loop.after(seconds, lambda: resume(None))
 
     return wait
+
+
+def closing(wait: "Wait", fd: int) -> "Wait":
+    """The wait, with our own copy of a descriptor closed once it was handed on."""
+
+    def begin(resume: "Resume") -> None:
+        try:
+            wait(resume)
+        finally:
+            os.close(fd)
+
+    return begin
 
 
 def memory(data: bytes) -> int:

@@ -13,7 +13,7 @@ import os
 from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
 from edgeheal.core.deployment import TRIAL
-from edgeheal.guard import budgets, keeper
+from edgeheal.guard import asks, budgets, keeper
 from edgeheal.guard import launch as launches
 from edgeheal.guard.admission import LAUNCH_MOST, Admission
 from edgeheal.guard.appdata import AppData
@@ -96,8 +96,10 @@ class Monitor(keeper.Keeper):
         return app
 
     def _prove(self) -> "Job":
-        """Trust, then the apps that must be rebuilt; starts wait for the first and only their own rebuild."""
-        reason = yield from self._parts.trust.prove()
+        """Trust and what shall run, by one child; then the apps that must be rebuilt. A start waits for its own app's proof only."""
+        reason = yield from self._by_one_child()
+        if reason != reasons.OK:
+            reason = yield from self._parts.trust.prove()
         if reason != reasons.OK:
             self._parts.damaged(1, "", "trust")
             self._body.loop.after(TRUST_AGAIN_S, lambda: run(self._again(), lambda _: None))
@@ -109,6 +111,39 @@ class Monitor(keeper.Keeper):
                 self._parts.moves.collect_later(app)
         if os.path.isdir(self._body.layout.staging) and os.listdir(self._body.layout.staging):
             yield from self._parts.sweep.staging()
+
+    def _by_one_child(self) -> "Job":
+        """The boot child's answers, taken as they come; its reason."""
+        trust, chain = self._parts.trust, self._parts.trust.read()
+        if not chain:
+            return reasons.TRUST_CHAIN
+        apps = [
+            {
+                "app": a.name, "id": a.running.id, "k": a.running.trust, "floor": list(a.state.floor), "blocked": [k for k, _ in a.state.blocked],
+                "tree": self._body.layout.tree(a.name, a.running.hex),
+            }
+            for a in self._parts.apps.values() if a.running is not None and not a.rebuilding
+        ]  # fmt: skip
+        request = {
+            "trust": trust.request(), "device": self._parts.admission.classes(), "interpreters": self._parts.admission.interpreters(),
+            "shared_keys": trust.shared_keys, "rows": True, "apps": apps,
+        }  # fmt: skip
+
+        def heard(frame: "Record") -> None:
+            if frame.get("what") == "trust":
+                trust.take(frame["done"], chain)
+            elif frame.get("what") == "app":
+                app = self._parts.apps.get(frame["app"])
+                if app is not None and app.running is not None and app.running.id == frame["id"]:
+                    self._parts.admission.seen_at_boot(app.state, app.running, frame["manifest"], int(frame["rows"]))
+                    self._parts.settle(app.name)
+
+        fd = asks.memory(chain)
+        try:
+            yield asks.closing(asks.helper(self._body, asks.BOOT, request, duty="verify", fd=fd, deadline_s=120, on_frame=heard), fd)
+        except Refused as refused:
+            return refused.reason if not trust.newest else reasons.OK
+        return reasons.OK
 
     def _again(self) -> "Job":
         """Trust could not be read at the start: once more, until it can; then what was refused for it is started."""
@@ -175,7 +210,7 @@ class Monitor(keeper.Keeper):
 
     def _admit(self, app: AppKeep, by: int) -> "Job":
         """The one road into running."""
-        yield self._parts.until_proven
+        yield lambda resume: self._parts.until_proven(resume, app.name)
         once, app.once = app.once, False
         state = app.state
         if by not in PERSONS and not once:

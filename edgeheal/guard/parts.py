@@ -36,7 +36,7 @@ class Parts:
     """What each part of the monitor may reach."""
 
     __slots__ = (
-        "_hooks", "_imports", "_interlock", "_moves", "_rejudge", "_sweep", "_verbs", "_waiting", "_warrants", "admission", "apps", "body", "data", "ledger",
+        "_hooks", "_imports", "_interlock", "_moves", "_proven", "_rejudge", "_sweep", "_verbs", "_waiting", "_warrants", "admission", "apps", "body", "data", "ledger",
         "proven", "trials", "trust",
     )  # fmt: skip
 
@@ -51,7 +51,8 @@ class Parts:
         self.body = body
         self.apps: dict[str, AppKeep] = {}
         self.proven = False
-        self._waiting: list[Resume] = []
+        self._proven: set[str] = set()
+        self._waiting: list[tuple[str, Resume]] = []
         self._hooks: Hooks | None = None
         self._imports: Imports | None = None
         self._interlock: Interlock | None = None
@@ -133,18 +134,20 @@ class Parts:
             self._warrants = Warrants(self)
         return self._warrants
 
-    def until_proven(self, resume: "Resume") -> None:
-        """A wait: the device's trust was looked at, and damaged records are rebuilt as far as they can be."""
-        if self.proven:
+    def until_proven(self, resume: "Resume", app: str = "") -> None:
+        """A wait: the device's trust was looked at and damaged records are rebuilt as far as they can be; for an app, its own proof is enough."""
+        if self.proven or app in self._proven:
             resume(None)
         else:
-            self._waiting.append(resume)
+            self._waiting.append((app, resume))
 
-    def settle(self) -> None:
-        """Those who waited for proof go on."""
-        self.proven = True
-        waiting, self._waiting = self._waiting, []
-        for resume in waiting:
+    def settle(self, app: str = "") -> None:
+        """Those who waited for proof (of this app) go on."""
+        self.proven = self.proven or not app
+        self._proven.add(app)
+        go = [resume for name, resume in self._waiting if name == app or not app]
+        self._waiting = [(name, resume) for name, resume in self._waiting if name != app and app]
+        for resume in go:
             resume(None)
 
     def trees(self, app: str) -> "list[str]":

@@ -104,8 +104,18 @@ class TrustKeep:
             raise Refused(reasons.UNWRITABLE, "the new trust is in force, its ratchet could not be written")
         return self.n
 
+    def request(self, held: bytes = b"") -> "dict[str, Any]":
+        """What the verifier needs to judge a chain: as mode trust."""
+        return {"trust": held, "highest": self._counters.trust, "shared_keys": self.shared_keys, "most": MOST_CHAIN}
+
+    def take(self, done: "dict[str, Any]", chain: bytes) -> None:
+        """The chain on disk was proven by somebody else's child (the boot child)."""
+        self._take(done, chain)
+        self.reason = reasons.OK
+        self._counters.ratchet(trust=self.n)
+
     def _ask(self, chain: bytes, held: bytes) -> "Job":
-        request = {"mode": "trust", "trust": held, "highest": self._counters.trust, "shared_keys": self.shared_keys, "most": MOST_CHAIN}
+        request = {"mode": "trust", **self.request(held)}
         fd = asks.memory(chain)
         try:
             wait = asks.helper(self._body, asks.VERIFIER, request, fd=fd, duty="verify")

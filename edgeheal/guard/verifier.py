@@ -76,13 +76,18 @@ def _files(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
 
 
 def _manifest(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
-    from edgeheal.image import admission, launch, manifest
-    from edgeheal.trust.verify import signers
-
     shared = bool(request.get("shared_keys"))
     newest = _held(request["trust"], shared=shared)
     under = _held(request["trust_k"], shared=True) if request.get("trust_k") else None
-    signed = envelope.decode(_passed(envelope.MAX_ENVELOPE), envelope.MANIFEST)
+    return judged(_passed(envelope.MAX_ENVELOPE), request, newest, under)
+
+
+def judged(data: bytes, request: dict[str, Any], newest: document.Trust, under: document.Trust | None) -> dict[str, Any]:
+    """The verdict on a manifest's envelope (mode manifest; also for all of them at a boot: guard.boot_child)."""
+    from edgeheal.image import admission, launch, manifest
+    from edgeheal.trust.verify import signers
+
+    signed = envelope.decode(data, envelope.MANIFEST)
     by = signers(signed)
     said = manifest.decode(signed.body)
     epoch, counter = request["floor"]

@@ -128,7 +128,8 @@ def test_an_install_command_waits_for_its_bundle_and_is_good_for_one_try(box):
         with path.open("rb") as file:
             assert agent.ask(f.IMPORT, fd=file.fileno()).reason == 0
         until(lambda: box.state(two) == TRIAL and box.running() == two.id, 10, "the try that the warrant allows")
-        done = [e for e in agent.events(2) if e.kind == f.EV_DONE]
+        done = []
+        until(lambda: done.extend(e for e in agent.events(0.1) if e.kind == f.EV_DONE) or done, 10, "the command's end to be told")
         assert [(e.code, e.a) for e in done] == [(0, A.INSTALL)]
         assert agent.ask(f.GIVE_UP, app="demo").reason == 0
         assert box.state(two) == WRITTEN
