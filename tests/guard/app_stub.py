@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The app stub of the field cases: `app_stub.py KEY=VALUE ...`, each a switch; it logs "pid" lines to $EDGEHEAL_DATA/log.
 
 sleep_ms=N before anything   exit=N after   after_ms=N lifetime (0: for ever)   port=N listen   helper=1 fork a setsid child that keeps the port
