@@ -43,6 +43,7 @@ from edgeheal.lab.stage import Stage, accepts, until  # noqa: E402
 
 APPS = 12
 SLACK_S = 15.0  # an incident is opened at the latest so long after the agent was back for good
+HANG_S = 25.0  # and a hang is one only after its deadline (5 s), which pressure on the host stretches three times
 EARLY_S = 1.5  # wall times on the wire are whole seconds
 SETTLED_S = 4.0  # an agent of this age (and a guard of a second) hears what happens
 REST_S = 3.0  # a run is faulted when it is at least so old
@@ -213,7 +214,14 @@ class Chaos:
             for path in ours:
                 os.chown(path, AGENT_UID, AGENT_UID)
         text = DEVICE_TOML.format(
-            device=stage.device, tenant=stage.tenant, python=python, port=stage.port, ca=authority.ca, cert=ours[0], key=ours[1], users=USERS_TOML if self.apart else ""
+            device=stage.device,
+            tenant=stage.tenant,
+            python=python,
+            port=stage.port,
+            ca=authority.ca,
+            cert=ours[0],
+            key=ours[1],
+            users=USERS_TOML if self.apart else "",
         )
         stage.write_config(text + "".join(f"\n[apps.{app}]\n" for app in self.apps))
         bundles = [self._build(app, python) for app in self.apps]
@@ -389,10 +397,11 @@ def match(truth: Truth, rows: list[dict[str, Any]]) -> tuple[list[Fault], list[d
     surplus: list[dict[str, Any]] = []
     for app in sorted({fault.app for fault in truth.faults} | {row["app"] for row in rows if row["symptom"] in FAILURES and row["app"]}):
         faults = [fault for fault in truth.faults if fault.app == app]
-        own = [row for row in rows if row["app"] == app and row["symptom"] in FAILURES]
-        told = own + [row for row in rows if app in row["also"]]
-        late = [_latest(truth, fault.at) for fault in faults]
-        fits = {n: [m for m, row in enumerate(own) if fault.at - EARLY_S <= _opened(row) <= late[n]] for n, fault in enumerate(faults)}
+        told = [row for row in rows if row["app"] == app and row["symptom"] in FAILURES]
+        own = len(told)
+        told += [row for row in rows if app in row["also"]]
+        late = [_latest(truth, fault) for fault in faults]
+        fits = {n: [m for m, row in enumerate(told) if fault.at - EARLY_S <= _opened(row) <= late[n]] for n, fault in enumerate(faults)}
         folded = {n for n, fault in enumerate(faults) if any(_spans(row, fault.at) for row in told)}
         taken: dict[int, int] = {}
         for n in sorted(range(len(faults)), key=lambda n: n in folded):
@@ -400,10 +409,10 @@ def match(truth: Truth, rows: list[dict[str, Any]]) -> tuple[list[Fault], list[d
         matched = {n: m for m, n in taken.items()}
         for n, fault in enumerate(faults):
             if n in matched:
-                fault.incident = own[matched[n]]["id"]
+                fault.incident = told[matched[n]]["id"]
             elif n not in folded and not _shares(truth, faults, n, matched):
                 lost.append(fault)
-        surplus += [row for m, row in enumerate(own) if m not in taken]
+        surplus += [row for m, row in enumerate(told[:own]) if m not in taken]
     return lost, surplus
 
 
@@ -416,9 +425,9 @@ def _spans(row: dict[str, Any], at: float) -> bool:
     return _opened(row) - EARLY_S <= at <= end + EARLY_S
 
 
-def _latest(truth: Truth, at: float) -> float:
-    """The latest opening of the incident of a fault at `at`."""
-    return next((moment for moment in truth.settled if moment > at), at) + SLACK_S
+def _latest(truth: Truth, fault: Fault) -> float:
+    """The latest opening of the incident of a fault."""
+    return next((moment for moment in truth.settled if moment > fault.at), fault.at) + SLACK_S + (HANG_S if fault.kind == "hang" else 0.0)
 
 
 def _shares(truth: Truth, faults: list[Fault], n: int, matched: dict[int, int]) -> bool:
@@ -433,7 +442,7 @@ def _shares(truth: Truth, faults: list[Fault], n: int, matched: dict[int, int]) 
 
 def _augment(n: int, fits: dict[int, list[int]], taken: dict[int, int], seen: set[int]) -> bool:
     """Kuhn's step: find fault `n` an incident, moving others where they have another."""
-    for m in fits[n]:
+    for m in fits[n]:  # its own incidents first, then those of others that name it
         if m not in seen:
             seen.add(m)
             if m not in taken or _augment(taken[m], fits, taken, seen):
