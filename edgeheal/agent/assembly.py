@@ -38,6 +38,7 @@ from edgeheal.config.policy import policy_of
 from edgeheal.config.schema import App, Config
 from edgeheal.core.app import AppSpec, NeedSpec
 from edgeheal.core.effect import Act, Decided, Effect, Report, Verb, Wake
+from edgeheal.core.incident import Incident
 from edgeheal.core.layout import Layout
 from edgeheal.core.signal import AppSeen, AppStarted, CatalogIs, ConfigIs, DeploymentsAre, PolicyIs, Signal, StoodStill
 from edgeheal.core.version import VERSION
@@ -62,6 +63,7 @@ class Agent:
         self.specs: tuple[AppSpec, ...] = ()
         self.world = World()
         self.past = Past()
+        self._reports: list[Incident] = []
         config = self.config
         seed = policy_of(config).seed
         self.brain = Brain(initial(seed, self.session), self.clock.now)
@@ -98,7 +100,8 @@ class Agent:
         return packed(self.brain.state)
 
     def _kept(self) -> bool:
-        """Whether what was heard survives our death: the ring on tmpfs has it."""
+        """Whether what was heard survives our death: it was stepped through, and the ring on tmpfs has it."""
+        self.brain.drain()
         self.recorder.flush()
         return True
 
@@ -112,6 +115,7 @@ class Agent:
         for incident in taken.state.closed:
             self.past.keep(incident)
         self.recorder.start()
+        self._reports.extend(taken.untold)
         for said in taken.says:
             self.brain.hear(said)
 
@@ -156,6 +160,7 @@ class Agent:
     def run(self) -> None:
         """Until told to end; then write what waits."""
         self.loop.run(self._turn)
+        self._turn()
         self.recorder.write_out()
         self.journal.snapshot()
         self.journal.settle()
@@ -165,10 +170,14 @@ class Agent:
         self.disk.close()
 
     def _turn(self) -> None:
-        """All that was heard is stepped through; the ring has it before we wait again."""
+        """All that was heard is stepped through; the ring has it before anybody is told of it and before we wait again."""
         self.clock.trusted = self.host.clock_trusted
         self.brain.drain()
         self.recorder.flush()
+        for incident in self._reports:
+            self.reporter.incident(incident)
+            self.tools.tell_incident(incident)
+        self._reports.clear()
         self.tools.tell_changes()
 
     def _note(self, now: "object", signal: Signal, effects: tuple[Effect, ...]) -> None:
@@ -182,8 +191,7 @@ class Agent:
                 self.executor.act(effect)
             case Report(incident=incident):
                 if self.past.keep(incident):
-                    self.reporter.incident(incident)
-                    self.tools.tell_incident(incident)
+                    self._reports.append(incident)
             case Decided(what=what, incident=number, app=app, args=args):
                 self.journal.keep(DecidedLine(When.of(self.clock.now()), what, number, app, args))
             case Wake(at_ns=at_ns):

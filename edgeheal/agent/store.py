@@ -3,13 +3,17 @@
 
 Duty: at the start, decide from what was kept which state to go on from. It judges no app.
 Invariants: the ring of this boot (it survives a SIGKILL) goes before the journal's last snapshot; an unreadable or newer snapshot
-is kept unread and the agent begins anew, saying so; intents without outcome are handed to the engine as *in doubt*, never repeated.
+is kept unread and the agent begins anew, saying so; intents without outcome are handed to the engine as *in doubt*, never repeated;
+a report that the ring knows and the journal does not was cut between deciding and telling: it is told now, under its own key, so
+that telling it twice tells it once.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from edgeheal.core.effect import Report
 from edgeheal.core.errors import EdgeHealError
+from edgeheal.core.incident import Incident
 from edgeheal.core.now import Now
 from edgeheal.core.signal import ActEnded, SelfSaid, Signal
 from edgeheal.engine import snapshot
@@ -17,16 +21,18 @@ from edgeheal.engine.state import State, initial, rebooted, resumed
 from edgeheal.engine.step import step
 from edgeheal.journal.fold import Recovered
 from edgeheal.journal.recording import Entry
-from edgeheal.journal.records import unpack_state
+from edgeheal.journal.records import Told, unpack_state
+from edgeheal.wire import summary
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The state to go on from, what must be said about it, and how it was come by (`ring`, `journal`, `new`)."""
+    """The state to go on from, what must be said about it, how it was come by (`ring`, `journal`, `new`), and reports to be told still."""
 
     state: State
     says: tuple[Signal, ...]
     source: str
+    untold: tuple[Incident, ...] = ()
 
 
 def packed(state: State) -> bytes:
@@ -41,12 +47,14 @@ def take_over(seed: int, session: bytes, now: Now, found: Recovered, ring: tuple
     says: list[Signal] = []
     state: State | None = None
     source = "new"
+    reports: dict[tuple[bytes, int], Incident] = {}
     if ring is not None:
         state = _read(ring[0], says, "ring")
         if state is not None:
             source = "ring"
             for entry in ring[1]:
-                state, _ = step(state, entry.signal, entry.now)
+                state, effects = step(state, entry.signal, entry.now)
+                reports |= {(e.incident.session, e.incident.number): e.incident for e in effects if isinstance(e, Report)}
     if state is None and found.state is not None:
         state = _read(found.state, says, "journal")
         source = "journal" if state is not None else source
@@ -56,7 +64,21 @@ def take_over(seed: int, session: bytes, now: Now, found: Recovered, ring: tuple
     if state.boot and state.boot != now.boot:
         state = rebooted(state, now)
     taken = resumed(state, session, act=found.act, incident=found.incident)
-    return Taken(taken, (*says, *_past_troubles(taken), *_doubts(found)), source)
+    return Taken(taken, (*says, *_past_troubles(taken), *_doubts(found)), source, _untold(reports, found.told))
+
+
+def _untold(reports: dict[tuple[bytes, int], Incident], told: Iterable[Told]) -> tuple[Incident, ...]:
+    """The newest revisions that no line of the journal tells."""
+    if not reports:
+        return ()
+    known: dict[tuple[bytes, int], int] = {}
+    for line in told:
+        try:
+            said = summary.decode(line.body)
+        except EdgeHealError:
+            continue
+        known[said.session or line.session, said.number] = max(line.revision, known.get((said.session or line.session, said.number), -1))
+    return tuple(incident for key, incident in reports.items() if incident.revision > known.get(key, -1))
 
 
 def _past_troubles(state: State) -> list[Signal]:
