@@ -202,7 +202,7 @@ def test_the_largest_state_still_fits_its_block(tmp_path):
             setattr(one, name, 2**62)
         one.state = one.was = GOOD
         state.deployments[one.id] = one
-    state.run = state.before = bytes(32)
+    state.run = state.before = state.spare = bytes(32)
     state.blocked = [(bytes([n]) * 32, 2) for n in range(64)]
     state.warrants = [(bytes([n]) * 32, 2**62, bytes(16)) for n in range(4)]
     app.commit(state)

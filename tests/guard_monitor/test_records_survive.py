@@ -11,6 +11,7 @@ import time
 import pytest
 from monitor_box import Box, image, until
 
+from edgeheal.core import reasons
 from edgeheal.core.deployment import BAD, GOOD, TRIAL
 from edgeheal.guard.blocks import DAMAGED, FOUND, FRESH, NEWER, Blocks
 from edgeheal.guard.boxtime import BoxTime
@@ -208,6 +209,44 @@ def test_a_guard_killed_at_many_moments_leaves_the_old_or_the_new_and_one_app(bo
         until(lambda: len(mains(box)) == 1, 10, f"exactly one app after kill {round_}")
         running = box.rows()[box.running()]
         assert running["state"] in (GOOD, TRIAL)
+
+
+def test_an_image_that_served_a_week_is_the_anchor_and_heals_from_its_spare(box):
+    one = box.good(image("1.0"))
+    box.kill()
+    record = Blocks(f"{box.layout.guard_apps}/demo/state", 8192)
+    value = record.load()
+    row = value["deployments"][one.id.hex()]
+    row[9] = 700_000  # seconds served
+    record.store({k: v for k, v in value.items() if k not in ("v", "seq")})
+    box.start()
+    assert box.rows()[one.id]["flags"] & f.I_ANCHOR
+    assert box.ask(f.DROP, app="demo", image=one.id).reason != 0
+    spare = f"{box.layout.spare}/demo.ehi"
+    until(lambda: os.path.exists(spare), 20, "the spare")
+    with open(f"{box.layout.tree('demo', one.id.hex())}/files/app.py", "a") as file:
+        file.write("#")
+    until(lambda: box.ask(f.VERIFY, app="demo", image=one.id).reason == reasons.ROT, 10, "the rot to be found")
+    until(lambda: box.state(one) == GOOD, 20, "the heal")
+    until(lambda: box.ask(f.VERIFY, app="demo", image=one.id).reason == 0, 10, "whole files")
+
+
+def test_fc_img_4_a_mark_that_cannot_be_written_is_no_mark(box):
+    """The record's files cannot be written: the trial stays a trial, the answer is *in doubt*, nothing is told as done."""
+    one = image("1.0")
+    assert box.install(one) == 0
+    until(lambda: box.phase() == f.PHASE_RUNNING, 10, "the app")
+    folder = f"{box.layout.guard_apps}/demo"
+    for name in ("state.a", "state.b"):
+        os.rename(f"{folder}/{name}", f"{folder}/{name}.kept")
+        os.mkdir(f"{folder}/{name}")
+    assert box.ask(f.MARK_GOOD, app="demo").reason == reasons.UNWRITABLE
+    assert box.state(one) == TRIAL
+    for name in ("state.a", "state.b"):
+        os.rmdir(f"{folder}/{name}")
+        os.rename(f"{folder}/{name}.kept", f"{folder}/{name}")
+    assert box.ask(f.MARK_GOOD, app="demo").reason == 0
+    assert box.state(one) == GOOD
 
 
 def mains(box):
