@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 class AppKeep:
     """`rebuilding`: its records were damaged and are being proven; `held_soak`: the agent stopped the soak's clock;
-    `once`: the slow retry may start it once although it is held; `unwritten`: a move is in force that the medium did not take yet.
+    `once`: the slow retry may start it once although it is held; `serves_ns` since when the run serves (counted up to then);
+    `unwritten`: a move is in force that the medium did not take yet.
     """
 
     __slots__ = (
-        "_after", "busy", "config_timer", "deployments", "held_soak", "late", "name", "once", "rebuilding", "retry", "since_ns", "soak_timer", "unwritten",
+        "_after", "busy", "config_timer", "deployments", "held_soak", "late", "name", "once", "rebuilding", "retry", "serves_ns", "since_ns", "soak_timer", "unsaved_s", "unwritten",
         "witness", "word",
     )  # fmt: skip
 
@@ -42,6 +43,8 @@ class AppKeep:
         self.unwritten = False
         self.once = False
         self.since_ns = 0
+        self.serves_ns = 0
+        self.unsaved_s = 0
         self.witness: tuple[bytes, int] = (b"", 0)
         self.soak_timer: Timer | None = None
         self.config_timer: Timer | None = None

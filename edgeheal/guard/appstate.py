@@ -5,7 +5,7 @@ Duty: the state record of an app, in memory and as the value of two 8 KiB blocks
 Invariants: `unpack(pack(state))` is the same state; at most 16 deployments and 64 blocked entries, so that the record always fits.
 Source: formats.md 2.3. Light on purpose: the resident guard imports it.
 
-Record: {v, seq, run, before, floor [epoch, n], wanted [running, by, until], pause [by, until], held [reason, since], config,
+Record: {v, seq, run, before, spare, floor [epoch, n], wanted [running, by, until], pause [by, until], held [reason, since], config,
 deployments {id hex: [state, reason, was, trust, data, config, launch, marked, soak left, served, security, schema, config size,
 config mtime, tried, digest, version]}, blocked bytes (33 each: id or (tree, run) digest, reason), warrants [[id, until, command id], ...] (<= 4)}.
 """
@@ -71,13 +71,14 @@ class Deployment:
 class AppState:
     """Everything durable about one app."""
 
-    __slots__ = ("app", "before", "blocked", "config", "deployments", "floor", "held", "pause", "run", "wanted", "warrants")
+    __slots__ = ("app", "before", "blocked", "config", "deployments", "floor", "held", "pause", "run", "spare", "wanted", "warrants")
 
     def __init__(self, app: str) -> None:
         """An app that has nothing yet and is wanted running."""
         self.app = app
         self.run = b""
         self.before = b""
+        self.spare = b""
         self.floor = (0, 0)
         self.wanted = (1, 0, 0)
         self.pause = (0, 0)
@@ -90,7 +91,7 @@ class AppState:
     def copy(self) -> "AppState":
         """A draft that can be changed and thrown away."""
         twin = AppState(self.app)
-        for name in ("run", "before", "floor", "wanted", "pause", "held", "config"):
+        for name in ("run", "before", "spare", "floor", "wanted", "pause", "held", "config"):
             setattr(twin, name, getattr(self, name))
         twin.deployments = {k: d.copy() for k, d in self.deployments.items()}
         twin.blocked = list(self.blocked)
@@ -146,7 +147,7 @@ class AppState:
         """The record's value, without `v` and `seq`."""
         rows = {d.hex: [*(getattr(d, name) for name in INTS), d.digest, d.version[:64]] for d in self.deployments.values()}
         return {
-            "run": self.run, "before": self.before, "floor": list(self.floor), "wanted": list(self.wanted), "pause": list(self.pause),
+            "run": self.run, "before": self.before, "spare": self.spare, "floor": list(self.floor), "wanted": list(self.wanted), "pause": list(self.pause),
             "held": list(self.held), "config": self.config, "deployments": rows, "blocked": b"".join(k + bytes([r]) for k, r in self.blocked),
             "warrants": [list(w) for w in self.warrants[:4]],
         }  # fmt: skip
@@ -157,6 +158,7 @@ def unpack(app: str, value: "dict[str, Any]") -> AppState:
     state = AppState(app)
     state.run = bytes(value["run"])
     state.before = bytes(value.get("before", b""))
+    state.spare = bytes(value.get("spare", b""))
     state.floor = _ints(value["floor"], 2)
     state.wanted = _ints(value["wanted"], 3)
     state.pause = _ints(value["pause"], 2)

@@ -96,11 +96,11 @@ class Groups:
 
     __slots__ = ("_base", "_groups")
 
-    def __init__(self, root: str) -> None:
-        """`root` is the device's root: part of the base group's name."""
+    def __init__(self, root: str, *, wanted: bool = True) -> None:
+        """`root` is the device's root: part of the base group's name. Not `wanted` (boundary none): no groups, and quicker starts."""
         self._base = ""
         self._groups: dict[str, Group] = {}
-        for mount in _mounts():
+        for mount in _mounts() if wanted else ():
             base = f"{mount}{_own()}".rstrip("/") + f"/edgeheal-{binascii.crc32(os.fsencode(os.path.abspath(root))):08x}"
             if _make(base):
                 self._base = base

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGCHLD = 1, 2, 9, 15, int(_signal.SIGCHLD)
 
 # what we or Python changed: caught ones would be lost before exec, ignored ones would stay ignored after it
-_OURS = (SIGHUP, SIGINT, 3, SIGTERM, SIGCHLD, int(_signal.SIGPIPE), int(_signal.SIGXFSZ))
+OURS = (SIGHUP, SIGINT, 3, SIGTERM, SIGCHLD, int(_signal.SIGPIPE), int(_signal.SIGXFSZ))
 PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_NAME = 38, 36, 4, 15
 CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER = 0x40000000, 0x00020000, 0x10000000
 IN_MODIFY, IN_ONESHOT = 0x2, 0x80000000
@@ -140,7 +140,7 @@ def ignore(signum: int) -> None:
 def forget_signals() -> None:
     """In a child before exec: every disposition back to what a program expects, nothing blocked, no wake-up descriptor."""
     _signal.set_wakeup_fd(-1)
-    for signum in _OURS:
+    for signum in OURS:
         _signal.signal(signum, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 

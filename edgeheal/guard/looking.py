@@ -43,6 +43,7 @@ class Looking:
         if request.app and not apps:
             return reasons.NO_SUCH_APP
         for app in apps:
+            self._parts.trials.serve(app)
             anchor = app.state.anchor()
             for one in sorted(app.state.deployments.values(), key=lambda d: -d.marked):
                 flags = f.I_RUNNING * (one.id == app.state.run) | f.I_PREVIOUS * (one.id == app.state.before)

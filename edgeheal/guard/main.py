@@ -134,6 +134,8 @@ class Guard:
         users = self.body.config.get("users") or {}
         agent = int(users.get("agent", -1))
         self.body.boundary = "none" if os.geteuid() != 0 or agent in (-1, os.geteuid()) else "full"
+        if self.body.boundary == "none":
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)  # for all that we start, too
 
     def reload_config(self, then: "Callable[[int, int], None]") -> None:
         """Read the device's config again: `then(apps, reason)`; with a reason the old one stands."""

@@ -9,6 +9,7 @@ Light on purpose: the resident guard imports it.
 """
 
 import os
+import time
 
 from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
@@ -109,6 +110,7 @@ class Monitor(keeper.Keeper):
         for app in list(self._parts.apps.values()):
             if set(self._parts.trees(app.name)) != {one.hex for one in app.state.deployments.values()}:
                 self._parts.moves.collect_later(app)
+            self._parts.trials.spare(app)
         if os.path.isdir(self._body.layout.staging) and os.listdir(self._body.layout.staging):
             yield from self._parts.sweep.staging()
 
@@ -288,8 +290,10 @@ class Monitor(keeper.Keeper):
     # -- what was seen --------------------------------------------------------------------------------------------------------------
 
     def on_started(self, app: "App") -> None:
-        """A new run is not late."""
-        self._parts.apps[app.name].late = False
+        """A new run is not late; from now on its image serves."""
+        held = self._parts.apps[app.name]
+        held.late = False
+        held.serves_ns = time.monotonic_ns()
 
     def on_ready(self, app: "App") -> None:
         """The soak's clock may run; a changed config may prove itself."""

@@ -46,7 +46,7 @@ class Supervisor:
         """Nothing is started before `begin`."""
         self._body = body
         self.apps: dict[str, App] = {}
-        self.groups = Groups(body.layout.root)
+        self.groups = Groups(body.layout.root, wanted=False)
         self.trees = Trees(body)
         self.logs = Logs(body)
         self.orders = Orders(body)
@@ -62,6 +62,8 @@ class Supervisor:
 
     def begin(self) -> None:
         """Adopt what runs, end what should not, start what is wanted. Called once, when the keeper can answer."""
+        if self._body.boundary != "none":
+            self.groups = Groups(self._body.layout.root)
         self.refresh()
         adopt.everything(self._body, self)
 

@@ -135,7 +135,7 @@ class Starter:
         user = launch.user
         return spawn.Program(
             launch.argv, env=marked | env, cwd=launch.cwd, uid=user.uid, gid=user.gid, groups=user.groups, stdout=log, stderr=log, limits=launch.rlimits(),
-            cgroup=joined, isolate=launch.isolate,
+            cgroup=joined, isolate=launch.isolate, quick=self._body.boundary == "none",
         )  # fmt: skip
 
     def _number(self, app: App) -> int:

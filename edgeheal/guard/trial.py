@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NS = 1_000_000_000
 SLOW_RETRY_S = 900
+SERVED_S = 86_400
 AGAIN_S = 30.0  # a mark that could not be made is tried again after so long
 
 
@@ -85,11 +86,29 @@ class Trials:
         return max(0, one.soak_left - ran) if one.state == TRIAL else 0
 
     def keep(self) -> None:
-        """Make the progress of all soaks durable (every minute while one runs)."""
+        """Make the progress of all soaks durable (every minute while one runs); what a good image served, once a day."""
         for app in self._parts.apps.values():
-            if app.since_ns or app.unwritten:
-                self._take(app)
+            self.serve(app)
+            self._take(app)
+            if app.since_ns or app.unwritten or app.unsaved_s >= SERVED_S:
                 app.unwritten = not app.deployments.keep()
+                if not app.unwritten:
+                    app.unsaved_s = 0
+            self.spare(app)
+
+    def spare(self, app: "AppKeep") -> None:
+        """A new anchor is kept as a bundle, too."""
+        anchor = app.state.anchor()
+        if anchor is not None and anchor.id != app.state.spare and not app.busy and self._parts.trust.newest:
+            app.move("spare", self._parts.sweep.spare(app), lambda _: None)
+
+    def serve(self, app: "AppKeep", image: bytes = b"") -> None:
+        """What runs has served up to now."""
+        if app.serves_ns:
+            seconds = (time.monotonic_ns() - app.serves_ns) // NS
+            app.serves_ns += seconds * NS
+            app.unsaved_s += seconds
+            app.deployments.ran(image or app.state.run, served_s=seconds)
 
     def on_agent(self) -> None:
         """The agent came or went."""
@@ -191,7 +210,8 @@ class Trials:
         one = app.state.deployments.get(bytes(facts["image"]))
         if one is None:
             return 0, False
-        app.deployments.ran(one.id, served_s=int(facts["lived_ms"]) // 1000)
+        self.serve(app, one.id)
+        app.serves_ns = 0
         if facts["ordered"] or facts["done"]:
             return 0, False
         app.saw(one.id, 1)

@@ -236,7 +236,22 @@ class Box:
 
     # -- signed words
 
-    def order(self, action, *, app="demo", made=None, by=OPERATOR, keys=None, nonce=None, counter=None, seconds=0, expires=None, device="gw-1", tenant="acme", command_id=None):
+    def order(
+        self,
+        action,
+        *,
+        app="demo",
+        made=None,
+        by=OPERATOR,
+        keys=None,
+        nonce=None,
+        counter=None,
+        seconds=0,
+        expires=None,
+        device="gw-1",
+        tenant="acme",
+        command_id=None,
+    ):
         """The bytes of a signed command."""
         if counter is None:
             self.counter += 1

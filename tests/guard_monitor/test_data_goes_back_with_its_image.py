@@ -113,7 +113,7 @@ def test_fc_sto_2_an_emptied_config_and_its_backup_are_told_from_a_fresh_one(box
 
 
 def test_a_config_that_the_images_own_check_refuses_never_becomes_live(box):
-    check = b"#!/bin/sh\ngrep -q good \"$EDGEHEAL_CONFIG\"\n"
+    check = b'#!/bin/sh\ngrep -q good "$EDGEHEAL_CONFIG"\n'
     assert box.install(image("1.0", files={"check": (check, True)}, config={"path": "demo.conf", "check": ["check"]})) == 0
     until(lambda: box.phase() == f.PHASE_RUNNING, 10, "the app")
     assert put(box, b"good=1") == 0

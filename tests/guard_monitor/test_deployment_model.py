@@ -43,7 +43,8 @@ class Life(RuleBasedStateMachine):
         try:
             move = act(*words, **more)
         except Refused as refused:
-            assert self.app.state.pack() == before, f"refused ({refused.message}) and yet changed"
+            if self.app.state.pack() != before:
+                raise AssertionError(f"refused ({refused.message}) and yet changed") from refused
             return None
         if getattr(move, "hold", False):
             self.called = True

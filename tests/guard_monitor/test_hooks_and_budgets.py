@@ -28,7 +28,7 @@ def hook(box, point, body, name="10-it"):
 @pytest.fixture
 def mover(tmp_path):
     """A device whose app moves something in the world, and may reboot."""
-    with Box(tmp_path, app_lines="actuates = true", guard="reboots = true\n[guard.budgets]\nrollback = [\"2 in 7d\"]\nreboot = [\"1 in 6h\"]") as box:
+    with Box(tmp_path, app_lines="actuates = true", guard='reboots = true\n[guard.budgets]\nrollback = ["2 in 7d"]\nreboot = ["1 in 6h"]') as box:
         yield box.start()
 
 
@@ -175,7 +175,7 @@ def test_events_tell_what_a_person_did_and_what_moved(box):
 def test_fc_sto_4_what_nobody_names_leaves_the_disk_and_what_is_named_stays(box):
     one = box.good(image("1.0"))
     store = Path(box.layout.store) / "demo"
-    strays = [("%02x" % n) * 32 for n in range(1, 21)]
+    strays = [f"{n:02x}" * 32 for n in range(1, 21)]
     for name in strays:
         (store / name / "files").mkdir(parents=True)
         (store / name / "files" / "big").write_bytes(b"x" * 1000)

@@ -23,7 +23,7 @@ def below(folder):
 
 def test_no_unwarranted_image_runs_and_no_budget_is_exceeded(tmp_path):
     rng = random.Random(11)
-    with Box(tmp_path, apps=("demo", "other"), guard="reboots = true\n[guard.budgets]\nrollback = [\"3 in 7d\"]\nreboot = [\"1 in 6h\"]") as box:
+    with Box(tmp_path, apps=("demo", "other"), guard='reboots = true\n[guard.budgets]\nrollback = ["3 in 7d"]\nreboot = ["1 in 6h"]') as box:
         ran = tmp_path / "reboots"
         hook = Path(box.layout.hooks) / "reboot.d" / "10"
         hook.parent.mkdir(parents=True)

@@ -93,7 +93,7 @@ def test_repacking_what_failed_does_not_help_it(box):
 
 def test_a_first_trial_that_crashes_is_tried_again_then_held(tmp_path):
     """Nothing to go back to: the exits' budget, then held with a human called; a person's start lifts the hold."""
-    with Box(tmp_path, guard="[guard.budgets]\nexits = [\"3 in 10m\"]\nstarts = [\"30 in 10m\"]") as box:
+    with Box(tmp_path, guard='[guard.budgets]\nexits = ["3 in 10m"]\nstarts = ["30 in 10m"]') as box:
         box.start()
         one = image("1.0", mode="crash")
         assert box.install(one) == 0
