@@ -8,7 +8,7 @@ product. Counted at the end, and all of them 0 when the promises hold:
     apps_doubled   starts beside a living run
     lost           faults that no incident in the controller's store covers: each fault is matched with an incident of its own, opened after it and
                    at the latest SLACK_S after the agent was back for good; without one it must lie within an incident that was open (the same
-                   fault again inside a probation), or share that of a later fault when the agent was away in between all the time
+                   fault again inside a probation), or share that of another fault, opened after both, when the agent was away all the time between the two
     doubled        incidents of apps that no fault is left for (the same end told twice), and keys that stand twice in the store
 
 As a program: `python bench/chaos.py --kills 20 --faults 30 --seed 7 [--keep]`.
@@ -410,7 +410,7 @@ def match(truth: Truth, rows: list[dict[str, Any]]) -> tuple[list[Fault], list[d
         for n, fault in enumerate(faults):
             if n in matched:
                 fault.incident = told[matched[n]]["id"]
-            elif n not in folded and not _shares(truth, faults, n, matched):
+            elif n not in folded and not _shares(truth, faults, n, {k: _opened(told[m]) for k, m in matched.items()}):
                 lost.append(fault)
         surplus += [row for m, row in enumerate(told[:own]) if m not in taken]
     return lost, surplus
@@ -430,12 +430,11 @@ def _latest(truth: Truth, fault: Fault) -> float:
     return next((moment for moment in truth.settled if moment > fault.at), fault.at) + SLACK_S + (HANG_S if fault.kind == "hang" else 0.0)
 
 
-def _shares(truth: Truth, faults: list[Fault], n: int, matched: dict[int, int]) -> bool:
-    """Whether a later fault of the app was told, with nobody there in between to tell the two apart."""
-    for later in range(n + 1, len(faults)):
-        if any(faults[n].at + 1.0 < moment < faults[later].at for moment in truth.settled):
-            return False
-        if later in matched:
+def _shares(truth: Truth, faults: list[Fault], n: int, opened: dict[int, float]) -> bool:
+    """Whether another fault of the app has an incident, opened after both, with nobody there in between to tell the two apart."""
+    for other, at in opened.items():
+        first, last = sorted((faults[n].at, faults[other].at))
+        if last - EARLY_S <= at and not any(first + 1.0 < moment < last for moment in truth.settled):
             return True
     return False
 
