@@ -80,6 +80,7 @@ def _figure(mem: dict[str, Growth], name: str, value: float, limit: float, signa
         return []
     if growth.alarm and value < CALM * growth.alarm:
         growth.alarm, growth.suspected = 0.0, False
+        growth.track.dropped_from = max(growth.track.dropped_from, growth.track.peak)
         growth.track.clear()
         return [Symptom(FIGURES[name].kind, signal.app, on=False)]
     if not growth.track.add(around.ns / NS, value):

@@ -11,12 +11,13 @@ from edgeheal.core.kinds import CauseKind, Mode, Outcome, RemedyKind, SymptomKin
 from edgeheal.core.policy import Budget
 from edgeheal.diagnose.topology import needed_by
 from edgeheal.engine import outcome
+from edgeheal.engine.notice import SENSOR
 from edgeheal.engine.turn import Turn
 from edgeheal.recover import budget
 from edgeheal.recover.app import App
 from edgeheal.recover.case import Case
 from edgeheal.recover.choose import P_LEAST, PRIOR_LEAST, Option, choose, holding, posterior, prior, priors
-from edgeheal.recover.ladder import BOX_WIDE, CURES, Stand, hinders
+from edgeheal.recover.ladder import APP_WIDE, BOX_WIDE, CURES, Stand, hinders
 from edgeheal.recover.witness import reach
 
 R = RemedyKind
@@ -28,6 +29,7 @@ VERBS: dict[RemedyKind, Verb] = {
 # conditions of the box that a peripheral's power may end; all others are waited out or need a person
 BOX_CURABLE = frozenset({SymptomKind.MOUNT_HANG})
 ASK_COST = 150.0
+OF_APP = frozenset({k for k in CauseKind if k.name.startswith("APP_")})
 SLOW = frozenset({R.LOOK_AGAIN, R.RELOAD})
 SLOW_LEAST = 0.25  # these cost an app that does not work their whole probation: only where they are likely to be enough
 ONCE = (Budget(1, 10 * 365 * 86_400),)
@@ -95,8 +97,9 @@ def pick(turn: Turn, case: Case, app: App | None) -> RemedyKind:
     stand = stand_of(turn, case, app)
     options = []
     helps = priors(causes)
+    spared = _spared(case)
     for remedy in VERBS:
-        if helps.get(remedy, 0.0) < PRIOR_LEAST:
+        if helps.get(remedy, 0.0) < PRIOR_LEAST or (spared and remedy in APP_WIDE):
             continue
         p = posterior(helps[remedy], *turn.state.learned.tries(case.incident.fingerprint, remedy))
         if p <= (SLOW_LEAST if remedy in SLOW else P_LEAST) or not usable(turn, case, stand, remedy):
@@ -119,11 +122,17 @@ def _usable_in_trial(case: Case) -> bool:
     return not case.rolled_back and not any(b[0] is R.ROLLBACK for b in case.barred)
 
 
+def _spared(case: Case) -> bool:
+    """A sensor is wrong and nothing points to the app first: the app is left alone."""
+    first = case.incident.causes[0].kind if case.incident.causes else CauseKind.UNKNOWN
+    return all(s.kind in SENSOR for s in case.signs) and first not in OF_APP
+
+
 def _skipped(turn: Turn, case: Case, app: App | None) -> None:
     """A restart is what everybody would try: where it cannot help, that is said once."""
     if app is None:
         return
     reason = reasons.UNKILLABLE if app.stuck else reasons.OK
-    if reason or prior(case.incident.causes, R.RESTART) < PRIOR_LEAST:
+    if reason or _spared(case) or prior(case.incident.causes, R.RESTART) < PRIOR_LEAST:
         for remedy in (R.RESTART, R.CLEAN_RESTART) if app.stuck else (R.RESTART,):
             outcome.note_tried(turn, turn.cases[case.number], remedy, Outcome.SKIPPED, reason)

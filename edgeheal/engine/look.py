@@ -117,7 +117,7 @@ def _alive(turn: Turn, app: App, senses: AppSenses, case: Case) -> int:
     failing = {s.subject for s in case.signs}
     beat = int(spec.heartbeat_ms > 0 and not senses.beat.on and senses.beat.due_ns == 0)
     probes = sum(1 for name, p in senses.probed.items() if name not in failing and not p.on and p.ok_ns and turn.ns - p.ok_ns < ALIVE_NS)
-    reads = sum(1 for name, s in senses.sensed.items() if name not in failing and s.seen_ns and not s.missing and turn.ns - s.seen_ns < ALIVE_NS)
+    reads = sum(1 for s in senses.sensed.values() if s.seen_ns and not s.missing and turn.ns - s.seen_ns < ALIVE_NS)  # a stuck one, too: it came
     return beat + probes + min(reads, 2)
 
 

@@ -228,6 +228,12 @@ def test_healthy_use_of_memory_does_not_alarm(name):
     assert feed([LOOKALIKES[name](n) for n in range(8_640)]) == []
 
 
+def test_a_height_that_it_fell_back_from_before_is_no_news():
+    ramp = [200_000 + 1_000 * (n % 700) for n in range(6_000)]
+    told = [at for at, _ in feed(ramp)]
+    assert [at for at in told if at > 100 + 10 * 700] == []
+
+
 def test_fc_mem_1_what_can_be_reclaimed_never_gets_here_and_a_full_group_of_cache_is_no_symptom():
     assert feed([30_000 + (n % 7) * 900 for n in range(2_000)], limit=256_000) == []
     assert feed([30_000 + 5_000 * n for n in range(60)], limit=256_000, every_s=5)
@@ -316,6 +322,10 @@ def test_silence_is_missing_only_while_the_app_works():
     assert sensors.tick(mem, "a", around(1_010, spec=SENSED, wanted=False)) == ()
     assert sensors.tick(mem, "a", around(1_010, spec=SENSED, ready=False, started_s=1_000)) == ()
     assert sensors.tick(mem, "a", around(1_010, spec=SENSED, still_s=1_009)) == ()
+    hung = around(1_010, spec=SENSED)
+    hung.working = False
+    assert sensors.tick(mem, "a", hung) == ()
+    assert sensors.due(mem, hung) == 0
     assert on(sensors.tick(mem, "a", around(1_010, spec=SENSED))) == [(S.SENSOR_MISSING, "t")]
     assert off(sensors.read(mem, sig.Reading("a", "t", 23.0), around(1_011, spec=SENSED))) == [(S.SENSOR_MISSING, "t")]
 
@@ -379,6 +389,13 @@ def test_memory_must_stay_low_for_some_samples_and_a_figure_that_cannot_be_read_
     assert sample(mem, names.MEMORY_FREE, 0, verdict=2) == ()
     assert sample(mem, names.MEMORY_FREE, math.nan) == ()
     assert on(sample(mem, names.MEMORY_FREE, 10)) == [(S.HOST_MEMORY, "")]
+
+
+def test_a_figure_that_is_bad_above_has_hysteresis_too():
+    mem, metric = host.Host(), f"{names.TEMPERATURE}:cpu"
+    assert [on(sample(mem, metric, v, limit=80)) for v in (81, 82)] == [[], [(S.TEMPERATURE, "cpu")]]
+    assert all(sample(mem, metric, v, limit=80) == () for v in (79, 81, 77, 80))
+    assert off(sample(mem, metric, 75, limit=80)) == [(S.TEMPERATURE, "cpu")]
 
 
 def test_pressure_and_clock_are_facts_and_no_symptoms():
