@@ -21,9 +21,10 @@ from edgeheal.engine.notice import LIFE, diagnosed
 from edgeheal.engine.state import Group
 from edgeheal.engine.turn import Turn
 from edgeheal.recover import budget
+from edgeheal.recover import case as cases_
 from edgeheal.recover.app import App
 from edgeheal.recover.backoff import delay_s
-from edgeheal.recover.case import Case, ended, moved, tried
+from edgeheal.recover.case import TRIED_MOST, Case, ended, moved, tried
 from edgeheal.recover.choose import holding, prior
 from edgeheal.recover.ladder import HOOK_OF, hinders
 
@@ -160,13 +161,13 @@ def _order(turn: Turn, case: Case, app: App | None, remedy: RemedyKind, verb: Ve
     elif remedy is R.ROLLBACK:
         turn.ledger = turn.ledger.spend(image_key(app), turn.now.box_s, ONCE)
     charged = case.spent if case.cause_class in budget.FREE else (*case.spent, key_of(case, remedy))[-8:]
-    case = tried(case, Tried(remedy, Outcome.RUNNING, 0.0, turn.ns, 0, target))
-    incident = replace(case.incident, planned=None, planned_at_ns=0, approval_until_s=0)
-    case = replace(
-        case, incident=incident, remedy=remedy, armed=None, act=number, began_ns=turn.ns, act_due_ns=turn.ns + round((seconds + 30) * NS), verify_ns=0,
-        wait_ns=0, was_up=app is None or app.up, left_image=app.image if app is not None else "", spent=charged,
+    done = (*case.incident.tried, Tried(remedy, Outcome.RUNNING, 0.0, turn.ns, 0, target))[-TRIED_MOST:]
+    incident = {"tried": done, "planned": None, "planned_at_ns": 0, "approval_until_s": 0}
+    case = cases_.step(
+        case, IncidentEvent.ACT, incident, remedy=remedy, armed=None, act=number, began_ns=turn.ns, act_due_ns=turn.ns + round((seconds + 30) * NS),
+        verify_ns=0, wait_ns=0, was_up=app is None or app.up, left_image=app.image if app is not None else "", spent=charged,
     )  # fmt: skip
-    turn.keep(moved(case, IncidentEvent.ACT))
+    turn.keep(case)
     turn.decided("act", case, case.app, int(remedy), number, target)
     if app is not None:
         turn.move(case.app, AppEvent.ACT)

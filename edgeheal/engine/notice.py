@@ -28,7 +28,8 @@ from edgeheal.diagnose.fingerprint import fingerprint
 from edgeheal.diagnose.rank import rank
 from edgeheal.engine import look, outcome
 from edgeheal.engine.turn import CASES_MOST, Turn
-from edgeheal.recover.case import Case, moved
+from edgeheal.recover import case as cases_
+from edgeheal.recover.case import Case
 
 S, C = SymptomKind, CauseKind
 
@@ -174,7 +175,7 @@ def diagnosed(turn: Turn, case: Case) -> Case:
     before = incident.causes[0].kind if incident.causes else None
     first = causes[0] if causes else None
     klass = CLASS_OF[first.kind if first is not None else C.UNKNOWN]
-    case = moved(replace(case, incident=replace(incident, causes=causes), cause_class=klass), IncidentEvent.DIAGNOSED)
+    case = cases_.step(case, IncidentEvent.DIAGNOSED, {"causes": causes}, cause_class=klass)
     if first is not None and first.kind is not before:
         turn.decided("cause", case, case.app, int(first.kind), first.probability, first.subject)
         turn.keep(case, tell=before is not None)

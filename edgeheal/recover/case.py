@@ -6,6 +6,7 @@ Invariants: frozen; a cell that refuses changes nothing; `floor` (the mildest ru
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from edgeheal.core.incident import Incident, Tried
 from edgeheal.core.incident_table import IncidentEvent, decide
@@ -76,6 +77,14 @@ class Case:
         return any(s.kind is kind for s in self.signs)
 
 
+def step(case: Case, event: IncidentEvent, incident: dict[str, Any], **changes: Any) -> Case:
+    """The case with new fields of its incident and of its own, moved by `event`, in one go."""
+    cell = decide(case.incident.state, event)
+    if cell.verdict is Verdict.MOVE:
+        incident = {**incident, "state": IncidentState(cell.next)}
+    return replace(case, incident=replace(case.incident, **incident), **changes)
+
+
 def moved(case: Case, event: IncidentEvent) -> Case:
     """The case after `event`; the same value when the table says ignore or refuse."""
     cell = decide(case.incident.state, event)
@@ -90,7 +99,7 @@ def tried(case: Case, entry: Tried) -> Case:
 
 
 def ended(case: Case, outcome: Outcome, now_ns: int, reason: int = 0) -> Case:
-    """The remedy that was running has this outcome; a repeat that ended alike is folded into one line with its count of seconds."""
+    """The remedy that was running has this outcome."""
     entries = case.incident.tried
     for at in range(len(entries) - 1, -1, -1):
         entry = entries[at]
