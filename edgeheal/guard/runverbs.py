@@ -112,6 +112,8 @@ class RunVerbs:
             return refusal
         if not self._body.keeper.wanted(app.name).running:
             return reasons.NOT_RUNNING  # a restart never changes what is wanted
+        if request.a and app.running and app.run_number > request.a:
+            return reasons.ALREADY  # whoever asks means an older run: this one was started since
         self._told(request, ACTION_RESTART)
         app.cleaned = request.verb == f.CLEAN_RESTART
         self._body.supervisor.restart(app.name, self._by(request), request.answer)

@@ -50,7 +50,7 @@ def test_a_missed_heartbeat_is_told_once_and_its_return_too(box):
     box.app("one", "ready_ms=0", "beat_ms=50", ready="notify", heartbeat_ms=400)
     box.start()
     agent = box.door(agent=True)
-    agent.next(f.EV_READY, "one")
+    until(lambda: box.row("one")["flags"] & f.F_READY)
     (box.data("one") / "mute").touch()
     late = agent.next(f.EV_LATE, "one")
     assert 400 <= late.a < 1_500
@@ -63,7 +63,7 @@ def test_a_missed_heartbeat_is_told_once_and_its_return_too(box):
 def test_a_hung_app_is_killed_without_being_asked_and_started_again_with_no_agent(box):
     box.app("one", "ready_ms=0", "beat_ms=50", ready="notify", heartbeat_ms=400, stop_ms=30_000)
     door = box.start()
-    door.next(f.EV_READY, "one")
+    until(lambda: box.row("one")["flags"] & f.F_READY)
     pid = box.row("one")["pid"]
     os.kill(pid, signal.SIGSTOP)
     door.next(f.EV_LATE, "one")
@@ -201,7 +201,7 @@ def test_a_flood_of_words_costs_the_app_and_not_us(box):
     box.app("loud", argv=[PYTHON, "-I", "-S", "-c", code], ready="notify")
     box.app("quiet")
     door = box.start()
-    door.next(f.EV_READY, "loud")
+    until(lambda: box.row("loud")["flags"] & f.F_READY)
     spent = cpu_ms(box.process.pid)
     select_for(1.0)
     assert door.ask(f.RESTART, app="quiet").reason == reasons.OK
