@@ -148,14 +148,16 @@ class Groups:
         return None
 
     def close(self) -> None:
-        """Remove what is empty."""
-        for group in self._groups.values():
-            group.remove()
-        if self._base:
-            try:
-                os.rmdir(self._base)
-            except OSError:
-                return
+        """Remove what is empty, whoever of our guards made it; a group with somebody in it stays, for the next guard."""
+        if not self._base:
+            return
+        try:
+            for name in os.listdir(self._base):
+                if os.path.isdir(f"{self._base}/{name}"):
+                    Group(f"{self._base}/{name}", fresh=False).remove()
+            os.rmdir(self._base)
+        except OSError:
+            return
 
 
 def _mounts() -> "Iterable[str]":

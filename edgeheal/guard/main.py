@@ -92,6 +92,7 @@ class Guard:
         """Until told to end."""
         self._config.begin(self._configured)
         self.body.loop.run()
+        self.body.supervisor.groups.close()
         self.body.keeper.close()
         return 0
 

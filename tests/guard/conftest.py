@@ -170,6 +170,12 @@ class Box:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        self._sweep()
+        from edgeheal.guard.cgroups import Groups
+
+        until(lambda: not Groups(str(self.root)).available or not Groups(str(self.root)).close(), what="empty groups")
+
+    def _sweep(self):
         mark = f"EDGEHEAL_ROOT={self.root}".encode()
         for pid in [p for p in os.listdir("/proc") if p.isdigit()]:
             try:

@@ -238,3 +238,18 @@ def test_a_second_guard_of_the_same_device_does_not_begin(box, monkeypatch):
     with pytest.raises(main.UsageError, match="another guard"):
         main.Guard(str(box.root), [], lambda body: None)
     assert first.poll() is None
+
+
+@pytest.mark.parametrize("verb", [f.RESTART, f.CLEAN_RESTART])
+def test_a_restart_that_means_an_older_run_ends_no_newer_one(box, verb):
+    box.app("one")
+    box.start()
+    agent = box.door(agent=True)
+    until(lambda: box.count("one") == 1)
+    first = box.row("one")
+    assert agent.ask(verb, app="one", a=first["run"]).reason == reasons.OK
+    until(lambda: box.row("one")["phase"] == f.PHASE_RUNNING and box.row("one")["run"] > first["run"])
+    second = box.row("one")
+    assert agent.ask(verb, app="one", a=first["run"]).reason == reasons.ALREADY
+    assert box.row("one")["pid"] == second["pid"]
+    assert agent.ask(verb, app="one", a=second["run"]).reason == reasons.OK, "and the one that is meant is restarted"
