@@ -82,7 +82,8 @@ class Agent:
         self._remember(seed)
         self.guard = GuardClient(layout.guard_agent_socket, hear, heartbeat_s=max(1.0, config.guard.stuck_s / 3), durable=self._kept)
         self._sense(config, hear)
-        self.executor = Executor(self.guard, self.journal, self.clock.now, hear, {Verb.PROBE: lambda act: self._probe(act.app), Verb.FOLLOW: self._follow})
+        local: dict[Verb, Callable[[Act], None]] = {Verb.PROBE: lambda act: self._probe(act.app), Verb.FOLLOW: self._follow}
+        self.executor = Executor(self.guard, self.journal, self.clock.now, hear, local, self._run_of)
         self.alarm = Alarm(hear)
         self.tools = Tools(self)
         self.control = ControlServer(layout.control_socket, self.tools.handlers())
@@ -240,6 +241,10 @@ class Agent:
         for spec in self.specs:
             self.processes.limit(spec.name, spec.memory_kib)
         self.brain.hear(CatalogIs(tuple(spec.to_plain() for spec in self.specs)))
+
+    def _run_of(self, app: str) -> int:
+        known = self.brain.state.apps.get(app)
+        return 0 if known is None else known.run
 
     def _probe(self, app: str) -> None:
         self.probes.again(app)

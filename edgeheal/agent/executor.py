@@ -3,7 +3,8 @@
 
 Duty: turn each `Act` into one question to whoever can do it, and its answer into one `ActEnded`.
 Invariants: a grave act without a durable intent is not begun (UNWRITABLE) - except that a rollback is never worth less than a
-journal line: with an unwritable journal the guard's own durable budget stands in; each act gets exactly one `ActEnded`;
+journal line: with an unwritable journal the guard's own durable budget stands in; a restart names the run that was judged, so that what was
+heard late never ends a newer one; each act gets exactly one `ActEnded`;
 an act that the guard never answered because it died is *in doubt*, and the fact is asked for when it is back.
 """
 
@@ -49,14 +50,21 @@ class Executor:
     """See the module."""
 
     def __init__(
-        self, guard: Guard, journal: JournalFiles, now: Callable[[], Now], hear: Callable[[Signal], None], local: dict[Verb, Callable[[Act], None]]
+        self,
+        guard: Guard,
+        journal: JournalFiles,
+        now: Callable[[], Now],
+        hear: Callable[[Signal], None],
+        local: dict[Verb, Callable[[Act], None]],
+        run_of: Callable[[str], int] = lambda _: 0,
     ) -> None:
-        """`local` carries out what needs no guard (PROBE, FOLLOW): done when it returns."""
+        """`local` carries out what needs no guard (PROBE, FOLLOW): done when it returns. `run_of`: the run of an app that was judged (0: any)."""
         self._guard = guard
         self._journal = journal
         self._now = now
         self._hear = hear
         self._local = local
+        self._run_of = run_of
         self._open: dict[int, tuple[Act, int]] = {}
 
     def act(self, act: Act) -> None:
@@ -89,7 +97,8 @@ class Executor:
         if act.verb is Verb.HOLD_SOAK:
             return self._guard.request(frames.HOLD_SOAK, then, app=act.app, a=0 if act.target == "off" else 1)
         image = bytes.fromhex(act.target) if act.verb is Verb.ROLLBACK and act.target else b""
-        return self._guard.request(_GUARD_VERB[act.verb], then, app=act.app, image=image)
+        run = self._run_of(act.app) if act.verb in (Verb.RESTART, Verb.CLEAN_RESTART) else 0
+        return self._guard.request(_GUARD_VERB[act.verb], then, app=act.app, image=image, a=run)
 
     def _ended(self, number: int, reason: int) -> None:
         begun = self._open.pop(number, None)

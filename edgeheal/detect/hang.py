@@ -3,14 +3,14 @@
 
 Duty: judge the guard's "late" with what the guard does not know. Healthy look-alikes: the whole box stood still (everybody's heartbeat
 is late at once), the host is under pressure (the deadline is stretched, a bounded number of times), a run that ended meanwhile.
-Invariant: after a standstill silence counts from its end, one full period again; `WATCHDOG=trigger` is the app's own word, at once.
+Invariants: a late run that the guard ended by standing order did hang: it is told, though it is over; after a standstill silence counts from its end, one full period again; `WATCHDOG=trigger` is the app's own word, at once.
 """
 
 from dataclasses import dataclass
 
 from edgeheal.core.incident import Evidence
-from edgeheal.core.kinds import Channel, EvidenceCode, SymptomKind
-from edgeheal.core.signal import HeartbeatBack, HeartbeatMissed
+from edgeheal.core.kinds import By, Channel, EvidenceCode, SymptomKind
+from edgeheal.core.signal import AppExited, HeartbeatBack, HeartbeatMissed
 from edgeheal.core.symptom import Symptom
 from edgeheal.detect.around import Around
 
@@ -58,6 +58,13 @@ def _hangs(mem: Beat, app: str, around: Around, channel: Channel) -> tuple[Sympt
     mem.on = mem.told = True
     fact = Evidence(EvidenceCode.HEARTBEAT_LATE_MS, mem.late_ms, around.spec.heartbeat_ms)
     return (Symptom(SymptomKind.HANG, app, channel=channel, evidence=(fact,), run=mem.run, detect_ms=mem.late_ms, serious=True),)
+
+
+def ended(mem: Beat, signal: AppExited, around: Around) -> tuple[Symptom, ...]:
+    """A run ended. If it was late and we still waited, while the guard did not (no agent was there to decide): it hung."""
+    if signal.by != By.STANDING_ORDER or not mem.due_ns or signal.run != mem.run or not around.wanted:
+        return ()
+    return _hangs(mem, signal.app, around, Channel.GUARD)
 
 
 def back(mem: Beat, signal: HeartbeatBack) -> tuple[Symptom, ...]:

@@ -85,7 +85,7 @@ def _usage(mem: AppSenses, signal: sig.Usage, around: Around) -> Found:
 
 def _exited(mem: AppSenses, signal: sig.AppExited, around: Around) -> Found:
     foreign.down(mem.hands, around)
-    found = exits.exited(mem.ends, signal, around)
+    found = exits.exited(mem.ends, signal, around) + hang.ended(mem.beat, signal, around)
     if found and mem.ends.signum in foreign.STOPS:
         found += foreign.restarted(mem.hands, signal.app, "", around)
     return found

@@ -35,9 +35,9 @@ IMAGES = 3  # A P   rows: one ImageRow per deployment of the app
 FOLLOW = 4  # A P   from now on, events
 START = 5  # A P
 STOP = 6  # A P   person: wanted = stopped until a (0 = for good)
-RESTART = 7  # A P
+RESTART = 7  # A P   a: the run that is meant (0: any); ALREADY when a newer one runs
 RELOAD = 8  # A P   the manifest's reload method
-CLEAN_RESTART = 9  # A P   restart with volatile state cleared
+CLEAN_RESTART = 9  # A P   restart with volatile state cleared; a as RESTART
 PROBE = 10  # A P   a = index of the exec or freshness probe; answer: a = verdict, b = took ms, code = reason, image = last output hash
 TRUNCATE = 11  # A     truncate the app's log
 OPEN_LOG = 12  # A P   answer carries a read-only descriptor of the app's log
