@@ -65,7 +65,10 @@ class Trials:
             app.soak_timer.cancel()
             app.soak_timer = None
         one = app.running
-        if one is None or not self._runs(app):
+        if one is None or one.state != TRIAL:
+            return
+        _ = self._parts.moves  # loaded while a trial runs: going back must not need a disk that may have died by then
+        if not self._runs(app):
             return
         app.since_ns = time.monotonic_ns()
         app.soak_timer = self._parts.body.loop.after(one.soak_left, lambda: self._due(app))
