@@ -26,6 +26,7 @@ FIRST_S = 0.2
 MOST_S = 60.0
 HEALTHY_NS = 120 * NS
 STUCK_LEAST_S = 5
+START_S = 20  # from its start, or the end of its connection, to being there
 
 
 class AgentProcess:
@@ -60,6 +61,7 @@ class AgentProcess:
             if procs.same(pid, start):
                 self._pid, self._started_ns = pid, time.monotonic_ns()
                 self._body.loop.watch(self._pidfd, lambda _fd, _events: self._ended())
+                self._arm()
                 return
             os.close(self._pidfd)
         self._start()
@@ -99,6 +101,7 @@ class AgentProcess:
             return
         one = procs.process(self._pid)
         self._record.keep(boot=body.boot, pid=self._pid, start=one.start if one is not None else 0)
+        self._arm()
 
     def _ended(self) -> None:
         if self._pidfd >= 0:
@@ -117,37 +120,42 @@ class AgentProcess:
             self._wait_s = min(self._wait_s * 2, MOST_S)
 
     def _follows(self, there: bool) -> None:
-        if there:
-            self._beat_ns = time.monotonic_ns()
-            self._arm()
-        elif self._stuck is not None:
-            self._stuck.cancel()
-            self._stuck = None
+        """It came, or it went: either way its time counts from now."""
+        del there
+        self._arm()
 
     def _limit_s(self) -> int:
+        """How long it may be silent; one of ours that does not even follow (yet) has its start, too. 0: nobody is judged."""
         limit = int((self._body.config.get("agent") or {}).get("stuck_s", 0))
-        return max(limit, STUCK_LEAST_S) if limit > 0 else 0
+        if limit <= 0:
+            return 0
+        if self._body.doors.agent_follows():
+            return max(limit, STUCK_LEAST_S)
+        return max(limit, START_S) if self._pid else 0
 
     def _arm(self) -> None:
         """One timer: it looks at the last beat when it fires."""
         limit = self._limit_s()
         self._beat_ns = time.monotonic_ns()
-        if limit and self._stuck is None and self._body.doors.agent_follows():
+        if limit and self._stuck is None:
             self._stuck = self._body.loop.after(limit, self._look)
 
     def _look(self) -> None:
         self._stuck = None
         limit = self._limit_s()
         silent_s = (time.monotonic_ns() - self._beat_ns) / NS
-        if not limit or not self._body.doors.agent_follows():
+        if not limit:
             return
         if silent_s < limit:
             self._stuck = self._body.loop.after(limit - silent_s, self._look)
             return
-        for client in self._body.doors.agents():
+        following = self._body.doors.agents()
+        for client in following:
             if client.uid == os.geteuid() or self._body.boundary != "none":
                 self._kill(client.pid)
             self._body.doors.drop(client)
+        if not following:
+            self._signal(kernel.SIGKILL)
 
     def _kill(self, pid: int) -> None:
         """A stuck agent is ended; whoever starts it (we, or the manager) starts it again."""

@@ -34,7 +34,7 @@ def of(launch: "Launch") -> "list[int]":
             continue
         rest = row[3].partition("://")[2] or row[3]
         port = rest.partition("/")[0].rpartition(":")[2]
-        if port.isdigit() and 0 < int(port) < 65_536:
+        if port.isascii() and port.isdigit() and 0 < int(port) < 65_536:
             found.append(int(port))
         elif row[2] == "http":
             found.append(80)
