@@ -404,7 +404,11 @@ def match(truth: Truth, rows: list[dict[str, Any]]) -> tuple[list[Fault], list[d
         fits = {n: [m for m, row in enumerate(told) if fault.at - EARLY_S <= _opened(row) <= late[n]] for n, fault in enumerate(faults)}
         folded = {n for n, fault in enumerate(faults) if any(_spans(row, fault.at) for row in told)}
         taken: dict[int, int] = {}
-        for n in sorted(range(len(faults)), key=lambda n: n in folded):
+        order = sorted(range(len(faults)), key=lambda n: n in folded)
+        firsts = {n: [m for m in fits[n] if m < own] for n in order}
+        for n in order:  # as many of its own incidents as can be, so that what is left of them is one too many
+            _augment(n, firsts, taken, set())
+        for n in set(order) - set(taken.values()):
             _augment(n, fits, taken, set())
         matched = {n: m for m, n in taken.items()}
         for n, fault in enumerate(faults):
@@ -441,7 +445,7 @@ def _shares(truth: Truth, faults: list[Fault], n: int, opened: dict[int, float])
 
 def _augment(n: int, fits: dict[int, list[int]], taken: dict[int, int], seen: set[int]) -> bool:
     """Kuhn's step: find fault `n` an incident, moving others where they have another."""
-    for m in fits[n]:  # its own incidents first, then those of others that name it
+    for m in fits[n]:
         if m not in seen:
             seen.add(m)
             if m not in taken or _augment(taken[m], fits, taken, seen):

@@ -40,7 +40,7 @@ def matched():
     """`match` of the bench over faults and incidents that the test writes: app "a", times in seconds, settled all the time but in `away`."""
     chaos = bench()
 
-    def judge(faults, incidents, away=(0.0, 0.0)):
+    def judge(faults, incidents, away=(0.0, 0.0), others=()):
         truth = chaos.Truth(Path("/nowhere"))
         truth.faults = [chaos.Fault("a", "kill", 1, n, 1_000.0 + at) for n, at in enumerate(faults)]
         truth.settled = [1_000.0 + tick / 10 for tick in range(1_000) if not away[0] <= tick / 10 <= away[1]]
@@ -49,6 +49,7 @@ def matched():
             {"app": "a", "also": [], "symptom": "EXIT", "state": "RESOLVED", "id": str(n), "open_ms": 1_000, "opened": stamp % divmod(1_000 + at, 60)}
             for n, at in enumerate(incidents)
         ]
+        rows[:0] = [rows[0] | {"app": "b", "also": ["a"], "id": "other", "symptom": "DISK_LOW", "opened": stamp % divmod(1_000 + at, 60)} for at in others]
         lost, surplus = chaos.match(truth, rows)
         return len(lost), len(surplus)
 
@@ -63,3 +64,5 @@ def test_the_count_sees_a_lost_a_doubled_and_a_shared_incident(matched):
     assert matched([10.0, 10.8], [10]) == (0, 0), "again inside its probation"
     assert matched([10, 14], [16], away=(9.0, 15.9)) == (0, 0), "nobody was there to tell the two apart"
     assert matched([10, 14], [16], away=(14.5, 15.9)) == (1, 0), "somebody was there between the two"
+    assert matched([10, 24], [10], others=[25]) == (0, 0), "the incident of another that names it"
+    assert matched([10, 24, 30], [10, 24, 31], others=[31]) == (0, 0), "which does not make one of its own superfluous"
