@@ -36,6 +36,7 @@ from edgeheal.agent.view import Past, World
 from edgeheal.config.last_good import FILES, InForce, in_force
 from edgeheal.config.policy import policy_of
 from edgeheal.config.schema import App, Config
+from edgeheal.core import reasons
 from edgeheal.core.app import AppSpec, NeedSpec
 from edgeheal.core.effect import Act, Decided, Effect, Report, Verb, Wake
 from edgeheal.core.incident import Incident
@@ -43,7 +44,7 @@ from edgeheal.core.layout import Layout
 from edgeheal.core.signal import AppSeen, AppStarted, CatalogIs, ConfigIs, DeploymentsAre, PolicyIs, Signal, StoodStill
 from edgeheal.core.version import VERSION
 from edgeheal.engine.state import initial
-from edgeheal.journal.records import DecidedLine, When
+from edgeheal.journal.records import DecidedLine, Outcome, When
 from edgeheal.wire import guard_frames, standin
 
 
@@ -85,6 +86,7 @@ class Agent:
         local: dict[Verb, Callable[[Act], None]] = {Verb.PROBE: lambda act: self._probe(act.app), Verb.FOLLOW: self._follow}
         self.executor = Executor(self.guard, self.journal, self.clock.now, hear, local, self._run_of)
         self.alarm = Alarm(hear)
+        self.alarm.at_ns = self.brain.state.wake_ns  # the deadline that the state taken over still waits for
         self.tools = Tools(self)
         self.control = ControlServer(layout.control_socket, self.tools.handlers())
         self.link = None if not config.link.host else self._link(config)
@@ -117,6 +119,8 @@ class Agent:
             self.past.keep(incident)
         self.recorder.start()
         self._reports.extend(taken.untold)
+        for intent in self.journal.recovered.doubt:  # settled by being told: not in doubt again at every start
+            self.journal.keep(Outcome(When.of(self.clock.now()), intent.act, ok=False, reason=reasons.IN_DOUBT, doubt=True))
         for said in taken.says:
             self.brain.hear(said)
 

@@ -7,6 +7,7 @@ Invariant: what cannot be known is UNKNOWN, never guessed.
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 from edgeheal.adapters import journal_files
@@ -108,7 +109,8 @@ def incidents(layout: Layout) -> list[Incident]:
     told = []
     for line in found.told:
         try:
-            told.append(summary.decode(line.body))
+            found_incident = summary.decode(line.body)
+            told.append(found_incident if found_incident.session else replace(found_incident, session=line.session))
         except EdgeHealError:
             continue
     return told

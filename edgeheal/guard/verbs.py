@@ -133,6 +133,9 @@ class Verbs:
 
     def _give_up(self, request: "Request") -> int | None:
         """Leave the trial (or a GOOD one) for a GOOD one; nothing is blocked."""
+        app = self._parts.apps.get(request.app)
+        if app is not None and any(request.image) and request.image != app.state.run:
+            return reasons.NOTHING_TO_DO  # it is not what runs any more: we went back by ourselves meanwhile
         request.image = b""
         request.a = 0
         return self._switch(request)
