@@ -94,7 +94,8 @@ class Past:
 
 def row(state: State, app: App, now: Now) -> dict[str, Any]:
     """One app of the status document."""
-    incident = worst([c.incident for c in state.cases.values() if c.open and (c.app == app.name or app.name in c.incident.also)])
+    own = [c for c in state.cases.values() if c.open and (c.app == app.name or app.name in c.incident.also)]
+    incident = worst([c.incident for c in own if not c.parent] or [state.cases.get(c.parent, c).incident for c in own])
     spec = state.catalog.get(app.name)
     running = next((d for d in app.deployments if d.running), None)
     before = next((d.version for d in app.deployments if not d.running and d.state == deployment.GOOD), "")
