@@ -56,8 +56,6 @@ def test_a_newer_version_is_answered_with_ours_and_the_door_stays_open(box):
     ids=["short", "empty", "cut", "long", "unknown verb", "zeros", "ones", "an answer"],
 )
 def test_a_frame_that_is_none_closes_that_connection_only(box, frame):
-    if box.plain:
-        pytest.skip("the same code")
     box.app("one")
     box.start()
     with raw(agent_path(box)) as good, raw(agent_path(box)) as bad:
@@ -113,8 +111,6 @@ def test_a_member_of_the_group_is_let_in_with_few_rights_and_a_stranger_is_not(b
 
 
 def test_descriptors_and_greedy_clients_are_bounded_and_memory_stays_flat(box):
-    if box.plain:
-        pytest.skip("the same code")
     box.app("one")
     box.start()
     rng = random.Random(3)

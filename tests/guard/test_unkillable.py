@@ -60,8 +60,6 @@ def writer(mount):
 
 def test_fc_pro_1_an_app_in_state_d_is_named_never_doubled_and_others_are_served(box, frozen, monkeypatch):
     mount, freeze, thaw = frozen
-    if box.plain:
-        pytest.skip("the same code")
     box.app("stuck", argv=writer(mount), stop_ms=300)
     box.app("other")
     door = box.start()
