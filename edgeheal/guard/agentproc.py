@@ -43,6 +43,7 @@ class AgentProcess:
         self._stuck: Timer | None = None
         self._beat_ns = 0
         self._ending = False
+        self._refused = 0
         body.doors.on_agent.append(self._follows)
         body.loop.on_still.append(lambda _: self._arm())
 
@@ -95,13 +96,20 @@ class AgentProcess:
         self._started_ns = time.monotonic_ns()
         try:
             job = spawn.Program(words, env=env, uid=uid, gid=gid if gid >= 0 else uid, stdout=1, stderr=2, umask=0o027)
-            self._pid = spawn.start(body.loop, job, lambda _code: None, lambda _pid, _status: self._ended())
+            self._pid = spawn.start(body.loop, job, self._executed, lambda _pid, _status: self._ended())
         except OSError:
             self._later()
             return
         one = procs.process(self._pid)
         self._record.keep(boot=body.boot, pid=self._pid, start=one.start if one is not None else 0)
         self._arm()
+
+    def _executed(self, code: int) -> None:
+        """The word of exec; a failure is said once until one works."""
+        if code and code != self._refused:
+            sys.stderr.write(f"<3>edgeheal guard: cannot start the agent: {sys.executable}: {os.strerror(code)} (may its user reach and run it?)\n")
+            sys.stderr.flush()
+        self._refused = code
 
     def _ended(self) -> None:
         if self._pidfd >= 0:

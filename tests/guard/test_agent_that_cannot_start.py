@@ -5,8 +5,7 @@ import os
 
 import pytest
 
-from tests.guard import conftest
-from tests.guard.conftest import until
+from tests.guard.conftest import PYTHON, until
 
 
 @pytest.mark.root
@@ -15,8 +14,8 @@ def test_an_agent_that_cannot_be_executed_is_said_with_its_reason(box, monkeypat
         pytest.skip("needs root and separate uids")
     hidden = box.root / "hidden"
     hidden.mkdir(mode=0o700)
-    (hidden / "python").symlink_to(conftest.PYTHON)
-    monkeypatch.setattr(conftest, "PYTHON", str(hidden / "python"))
+    (hidden / "python").symlink_to(PYTHON)
+    monkeypatch.setitem(type(box).start.__globals__, "PYTHON", str(hidden / "python"))
     box.config("[guard]\nspawn_agent = true")
     box.start()
     said = until(lambda: [line for line in (box.root / "guard.log").read_text().splitlines() if "cannot start the agent" in line])
