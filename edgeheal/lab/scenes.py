@@ -19,6 +19,7 @@ from edgeheal.lab.stage import Stage, StageError, until
 
 APP = "sensor-gw"
 SLACK_S = 20.0
+PROBATION_S = 6.0
 
 
 @dataclass(slots=True)
@@ -73,11 +74,13 @@ class Play:
         urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=b""), timeout=2).read()
 
     def settled(self, *, version: str = "") -> None:
-        """Wait until the app is OK, answering, and of that version."""
+        """Wait until the app does its work, at that version, and nothing is open; a long probation (a fault that came back) is not waited for."""
+        patience = time.monotonic() + PROBATION_S
 
         def ask() -> bool:
             row = self.app()
-            return row.get("state") == "OK" and (not version or row.get("version") == version) and self.healthy()
+            well = row.get("state") == "OK" or (row.get("fine") == "HEALTHY" and time.monotonic() > patience)
+            return well and (not version or row.get("version") == version) and self.healthy()
 
         until(ask, SLACK_S + 10, f"{APP} to be OK{' at ' + version if version else ''}", every=0.2)
 
