@@ -30,6 +30,7 @@ from edgeheal.agent.control import ControlServer
 from edgeheal.agent.executor import Executor
 from edgeheal.agent.loop import Loop
 from edgeheal.agent.reporter import Reporter
+from edgeheal.agent.sensors import promised, sources_of
 from edgeheal.agent.store import packed, take_over
 from edgeheal.agent.tools import Tools
 from edgeheal.agent.view import Past, World
@@ -126,6 +127,7 @@ class Agent:
 
     def _sense(self, config: Config, hear: Callable[[Signal], None]) -> None:
         clock = time.monotonic_ns
+        self.sensors = config.sensors  # as of this start: a changed sensor takes a restart of the agent
         self.workers = Workers()
         self.catalog = Catalog(hear, self.layout.tree)
         self.processes = Processes(hear, every_s=config.sampling.every_ms / 1000, suspected_s=config.sampling.suspected_ms / 1000)
@@ -152,7 +154,7 @@ class Agent:
         sources: list[tuple[str, object]] = [
             ("guard", self.guard), ("alarm", self.alarm), ("disk", self.disk), ("journal", self.journal), ("recorder", self.recorder), ("spool", self.spool),
             ("workers", self.workers), ("processes", self.processes), ("probes", self.probes), ("host", self.host), ("kernel", self.kernel),
-            ("metrics", self.metrics), ("logs", self.logs), ("control", self.control),
+            ("metrics", self.metrics), ("logs", self.logs), ("control", self.control), *sources_of(self.sensors, brain.hear, self.workers),
         ]  # fmt: skip
         if self.link is not None:
             sources.append(("link", self.link))
@@ -239,9 +241,10 @@ class Agent:
         """Join manifests and device words anew; tell whoever watches."""
         config = self.config
         words = {name: device_words(app, config) for name, app in config.apps.items()}
-        self.specs = self.catalog.specs(self.images, words)
+        of_images = self.catalog.specs(self.images, words)
+        self.specs = promised(of_images, self.sensors)
         self.probes.catalog(self.specs)
-        self.metrics.catalog(self.specs)
+        self.metrics.catalog(promised(of_images, self.sensors, ours=False))
         for spec in self.specs:
             self.processes.limit(spec.name, spec.memory_kib)
         self.brain.hear(CatalogIs(tuple(spec.to_plain() for spec in self.specs)))

@@ -28,6 +28,7 @@ RULES = (
     '`remedies.reboot.mode = "act"` while the guard refuses reboots; the same for power cycles and `[hooks]`',
     "an app that needs one that is not here, or itself, or in a circle",
     'two of the parts and apps under one user; "self" for some parts and not for all',
+    "a sensor of no app here; without the path, device or field that its kind needs; two kinds, speeds or parities on one serial line; `low` above `high`",
 )  # for the reference
 
 
@@ -40,6 +41,7 @@ def contradictions(config: Config) -> Iterator[Contradiction]:
     for name, app in config.apps.items():
         yield from _app(name, app, config)
     yield from _users(config)
+    yield from _sensors(config)
 
 
 def _ordered(c: Config) -> Iterator[Contradiction]:
@@ -164,3 +166,28 @@ def _users(c: Config) -> Iterator[Contradiction]:
         elif isinstance(app.user, int) and c.guard.app_uids[0] <= app.user <= c.guard.app_uids[1]:
             yield (f"apps.{name}.user", "guard.app_uids"), f"{app.user} is one of those that the guard allots", ""
         taken.setdefault(app.user, f"apps.{name}.user")
+
+
+def _sensors(c: Config) -> Iterator[Contradiction]:
+    lines: dict[str, tuple[str, tuple[object, ...]]] = {}
+    for name, sensor in c.sensors.items():
+        at = f"sensors.{name}"
+        if sensor.app not in c.apps:
+            known = next(iter(c.apps), "")
+            yield (f"{at}.app",), f"{sensor.app or 'no app'} is not one of [apps]: a sensor is judged for an app", f'app = "{known}"' if known else ""
+        if sensor.low is not None and sensor.high is not None and sensor.low >= sensor.high:
+            yield (f"{at}.low", f"{at}.high"), f"low ({sensor.low:g}) must be below high ({sensor.high:g})", f"low = {sensor.high!r}"
+        wants, said = ("path", sensor.path) if sensor.kind == "file" else ("device", sensor.device)
+        if not said:
+            near = 'path = "/sys/class/..."' if wants == "path" else 'device = "/dev/serial/by-id/..."'
+            yield (f"{at}.{wants}", f"{at}.kind"), f"kind {sensor.kind} needs {wants}", near
+        if sensor.kind == "line" and not sensor.field:
+            yield (f"{at}.field", f"{at}.kind"), "kind line needs the field that holds the value", 'field = "temperature"'
+        if sensor.kind == "modbus" and (sensor.type == "bit") != (sensor.function < 3):
+            yield (f"{at}.type", f"{at}.function"), "functions 1 and 2 read bits, 3 and 4 registers", 'type = "bit"' if sensor.function < 3 else 'type = "u16"'
+        if sensor.kind == "file" or not sensor.device:
+            continue
+        form = (sensor.kind, sensor.baud, sensor.parity, sensor.stop_bits)
+        other, first = lines.setdefault(sensor.device, (at, form))
+        if form != first:
+            yield (f"{at}.device", f"{other}.device"), f"{other} speaks otherwise on the same line: kind, baud, parity and stop_bits are the line's", ""

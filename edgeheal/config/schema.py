@@ -25,6 +25,7 @@ from edgeheal.config.kinds import (
     Millis,
     Number,
     Permille,
+    Real,
     Seconds,
     Size,
     Text,
@@ -283,6 +284,47 @@ class Hooks:
     power: bool = entry(Flag(), False, "power cycles without asking first")
 
 
+_SENSOR_PATH = Text(
+    256, r"(/[^\x00-\x1f\x7f]+|(hwmon|iio):[\w.-]{1,64}/[\w.-]{1,64}|w1:[\w-]{1,64})?",
+    'a quoted absolute path, or "hwmon:NAME/FILE", "iio:NAME/FILE", "w1:ID"',
+)  # fmt: skip
+_SERIAL = Text(
+    256, r"(/[^\x00-\x1f\x7f]+|usb:[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}(:[\w.-]{1,64})?)?",
+    'a quoted "/dev/serial/by-id/..." or "usb:VID:PID:SERIAL"',
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """A value that the agent reads itself, and judges for the app whose work it is part of."""
+
+    app: str = entry(Text(32, rf"({APP_NAME})?", "an app's name"), "", "whose sensor it is; it is judged while that app does its work; needed")
+    kind: str = entry(Choice(("file", "line", "modbus")), "file", "a file; a field of lines over serial; a register over Modbus RTU")
+    path: str = entry(_SENSOR_PATH, "", "kind file: what to read; hwmon, iio and w1 are found by name, since their numbers change from boot to boot")
+    device: str = entry(_SERIAL, "", "kinds line and modbus: the serial line by its stable name; the agent's user must be able to open it")
+    every_ms: int = entry(Millis(100, DAY), 10 * S, "how often it is read; silent for three times that, it is missing")
+    unit: str = entry(Text(16, r"[^\x00-\x1f\x7f\"]*"), "", "its unit, for people")
+    scale: float = entry(Real(1e9, zero=False), 1.0, "value = what is read x scale + offset")
+    offset: float = entry(Real(1e9), 0.0, "added after scaling")
+    source: str = entry(
+        Text(64, r"[A-Za-z0-9 ._:/-]*", "a quoted name"), "", "the device that it is part of: channels of one source fail together; unsaid: itself"
+    )
+    low: float | None = entry(Real(), None, "below this it is out of range")
+    high: float | None = entry(Real(), None, "above this it is out of range")
+    step: float = entry(Real(), 0.0, "a jump by more than this that stays is a symptom; 0.0: none is")
+    stuck_ms: int = entry(Millis(0, 30 * DAY), 0, 'the very same value for so long is a symptom; "0s": it may rest')
+    form: str = entry(Choice(("json", "csv", "nmea", "words")), "json", "kind line: how a line is read")
+    field: str = entry(Text(64), "", "kind line: a key (dotted for json), a column from 0, or SENTENCE.n")
+    baud: int = entry(Number(300, 4_000_000), 9_600, "speed of the serial line")
+    parity: str = entry(Choice(("N", "E", "O")), "N", "parity of the serial line")
+    stop_bits: int = entry(Number(1, 2), 1, "stop bits of the serial line")
+    slave: int = entry(Number(1, 247), 1, "kind modbus: the slave's address")
+    register: int = entry(Number(0, 65_535), 0, "kind modbus: the register, from 0")
+    function: int = entry(Number(1, 4), 3, "kind modbus: 1 coil, 2 input, 3 holding register, 4 input register")
+    type: str = entry(Choice(("bit", "u16", "i16", "u32", "i32", "f32")), "u16", "kind modbus: what stands in the register")
+    swapped: bool = entry(Flag(), False, "kind modbus: the low word comes first")
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """How far a signed policy of the fleet may go."""
@@ -329,6 +371,7 @@ class Config:
     backoff: Backoff = section(Backoff, "waits between restarts", "policy")
     probes: Probes = section(Probes, "probes whose image says nothing else", "policy")
     sampling: Sampling = section(Sampling, "how often apps and host are measured", "sampling")
+    sensors: dict[str, Sensor] = table(Sensor, "values that the agent reads itself", "restart of the agent", names=APP_NAME)
     thresholds: Limit = section(Limit, "when a figure becomes a symptom", "policy")
     link: Link = section(Link, "the way to the fleet", "link")
     spool: Spool = section(Spool, "reports that wait for the fleet", "restart of the agent")
