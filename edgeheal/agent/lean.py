@@ -2,7 +2,7 @@
 """Keep out of the resident agent what its libraries import and never use here: `urllib.request` (paho's proxy look-up) and
 `inspect` (the docstrings that `dataclasses` makes).
 
-Duty: stand-ins while our modules are imported, the real ones for whoever asks later. Figures: docs/adr/0003. Only on interpreters
+Duty: stand-ins while our modules are imported, the real ones for whoever asks later. Figures: docs/adr/0080. Only on interpreters
 where it was tested; elsewhere nothing is done and the agent is 5 MB larger.
 Invariant: after `done` nothing of this is left in `sys.modules`.
 """
