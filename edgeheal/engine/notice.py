@@ -201,13 +201,29 @@ def _add(turn: Turn, case: Case, symptom: Symptom) -> None:
     evidence = (best.evidence + tuple(e for e in incident.evidence if all(e.code is not b.code for b in best.evidence)))[:EVIDENCE_MOST]
     case = replace(case, incident=replace(incident, symptom=best.kind if raised else incident.symptom, evidence=evidence))
     graver = symptom.app == "" and symptom.serious
-    turn.keep(case, tell=raised or graver)
+    apart = _apart(turn, case, symptom)
+    if apart:
+        turn.decided("apart", case, case.app, case.parent)
+        case = replace(case, parent=0)
+    turn.keep(case, tell=raised or graver or apart)
     turn.fresh.discard(case.number)
     if raised:
         turn.decided("also", case, case.app, int(symptom.kind), symptom.subject)
     outcome.again(turn, case, symptom)
     if _passes(symptom):
         outcome.calm(turn, turn.cases[case.number])
+
+
+def _apart(turn: Turn, case: Case, symptom: Symptom) -> bool:
+    """Whether a folded case speaks for itself again: nobody speaks for it any more, or it fails alone, long after those it had failed with."""
+    parent = turn.cases.get(case.parent)
+    if not case.parent or symptom.kind not in FAILED:
+        return False
+    if parent is None or not parent.open:
+        return True
+    first = case.incident.causes[0] if case.incident.causes else None
+    needs = first is not None and first.kind is C.DEPENDENCY and first.subject == parent.app
+    return parent.app != "" and not needs and turn.ns - parent.incident.opened_ns > round(turn.policy.group_window_s * NS)
 
 
 def _ended(turn: Turn, symptom: Symptom) -> None:
@@ -286,15 +302,17 @@ def _adopt(turn: Turn, parent: Case) -> None:
 
 
 def join(turn: Turn, child: Case, parent: Case) -> None:
-    """From now on the parent speaks for the child; the child is still cared for."""
-    also = tuple(sorted({*parent.incident.also, child.app} - {parent.app}))[:ALSO_MOST]
+    """From now on the parent speaks for the child, and for whom the child spoke; they are still cared for."""
+    also = tuple(sorted({*parent.incident.also, *child.incident.also, child.app} - {parent.app}))[:ALSO_MOST]
     fact = Evidence(EvidenceCode.SAME_TIME_APPS, len(also) + (1 if parent.app else 0))
     evidence = (*(e for e in parent.incident.evidence if e.code is not fact.code), fact)[-EVIDENCE_MOST:]
     parent = turn.keep(replace(parent, incident=replace(parent.incident, also=also, evidence=evidence)), tell=True)
     turn.decided("folded", child, child.app, parent.number)
     turn.keep(replace(child, parent=parent.number))
-    if child.told >= 0:
+    if child.told >= 0 and not child.parent:
         turn.last_word(child, parent)
+    for other in [c for c in turn.cases.values() if c.parent == child.number]:
+        turn.keep(replace(other, parent=parent.number))
 
 
 def frames_came(turn: Turn, app: str, frames: tuple[str, ...]) -> None:

@@ -130,7 +130,7 @@ class Turn:
         """A case that was told of is folded into another: its own last revision says so."""
         incident = replace(child.incident, state=IncidentState.RESOLVED, causes=parent.incident.causes, revision=child.told + 1, closed_ns=self.ns)
         self._last.append(replace(incident, also=(parent.app,) if parent.app else ()))
-        self.cases[child.number] = replace(self.cases[child.number], told=-1)
+        self.cases[child.number] = replace(self.cases[child.number], told=child.told + 1)
         self._told.pop(child.number, None)
 
     # -- chance, budgets, effects
@@ -189,7 +189,7 @@ class Turn:
             incident = case.incident
             if incident.state is IncidentState.RESOLVED:
                 del self.cases[number]
-            if case.parent and case.told < 0:
+            if case.parent:
                 continue
             level, need = severity.of(case, self.apps.get(incident.app))
             incident = replace(incident, severity=level, need=need, revision=case.told + 1)
