@@ -248,6 +248,8 @@ class Agent:
         for spec in self.specs:
             self.processes.limit(spec.name, spec.memory_kib)
         self.brain.hear(CatalogIs(tuple(spec.to_plain() for spec in self.specs)))
+        if self.link is not None:
+            self.link.say_birth()  # type: ignore[attr-defined]
 
     def _run_of(self, app: str) -> int:
         known = self.brain.state.apps.get(app)
