@@ -164,9 +164,10 @@ class Agent:
 
     # -- running
 
-    def run(self) -> None:
-        """Until told to end; then write what waits."""
+    def run(self, ending: Callable[[], None] = lambda: None) -> None:
+        """Until told to end; then `ending` is called, and what waits is written."""
         self.loop.run(self._turn)
+        ending()
         self._turn()
         self.recorder.write_out()
         self.journal.snapshot()

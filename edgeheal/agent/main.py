@@ -16,11 +16,13 @@ def main(argv: list[str]) -> int:
     root = _word(argv, "--root", "/")
     os.umask(0o027)
     placed = lean.begin()  # before anything that declares a dataclass
+    from edgeheal.adapters.manager import Manager
     from edgeheal.agent.alarm import Ends
     from edgeheal.agent.assembly import Agent
     from edgeheal.core.errors import EdgeHealError
     from edgeheal.core.layout import Layout
 
+    manager = Manager()
     try:
         agent = Agent(Layout(root))
     except EdgeHealError as fault:
@@ -30,7 +32,9 @@ def main(argv: list[str]) -> int:
     agent.loop.add("ends", Ends(agent.loop.stop, agent.reload))
     gc.collect()
     gc.freeze()
-    agent.run()
+    agent.loop.add("manager", manager)
+    manager.ready()
+    agent.run(manager.ending)
     return 0
 
 

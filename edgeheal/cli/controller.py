@@ -28,6 +28,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
+    from edgeheal.adapters.manager import Manager
     from edgeheal.fleet.controller import Controller, ControllerSettings
 
     said = broker_options.config(args)
@@ -38,5 +39,8 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     controller = Controller(settings)
     controller.handle_signals()
+    manager = Manager()
+    manager.ready()  # its store is open; a broker that is away is no reason to be started again
     controller.run()
+    manager.ending()
     return 0

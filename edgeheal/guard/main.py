@@ -14,6 +14,7 @@ import os
 import sys
 import time
 
+from edgeheal.adapters.manager import Manager
 from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
 from edgeheal.core.layout import Layout
@@ -87,6 +88,7 @@ class Guard:
         loop.on_still.append(self._still)
         loop.on_signal.append(self._signal)
         self._ending = False
+        self._manager = Manager()
 
     def run(self) -> int:
         """Until told to end."""
@@ -130,6 +132,14 @@ class Guard:
             body.layout.guard_agent_socket, body.layout.guard_socket, agent_uid=body.uid("agent"), agent_gid=agent_gid, group=body.group(),
             boundary=body.boundary != "none",
         )  # fmt: skip
+        self._manager.ready()
+        self._alive()
+
+    def _alive(self) -> None:
+        """To the manager, if it waits for that."""
+        if self._manager.period_ns:
+            self._manager.alive()
+            self.body.loop.at(time.monotonic_ns() + self._manager.period_ns, self._alive)
 
     def _boundary(self) -> None:
         users = self.body.config.get("users") or {}
@@ -174,9 +184,11 @@ class Guard:
             self.reload_config(lambda _apps, _reason: None)
         elif signum == kernel.SIGINT and not self._ending:
             self._ending = True
+            self._manager.ending()
             body.agent.end()
             self._stop_all()
         else:
+            self._manager.ending()
             body.loop.stop()
 
     def _stop_all(self) -> None:
