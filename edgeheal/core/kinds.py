@@ -182,6 +182,8 @@ class SymptomKind(IntEnum):
     APP_HELD = 63
     RESTART_CUT = 64
     LEFTOVERS = 65
+    KERNEL_FAULT = 66
+    HARDWARE_ERROR = 67
 
 
 class CauseKind(IntEnum):

@@ -43,6 +43,7 @@ SYMPTOMS: dict[SymptomKind, str] = {
     _S.UNKILLABLE: "cannot be ended", _S.PORT_HELD: "port taken", _S.TRIAL_FAILED: "trial failed", _S.IMAGE_DIFFERS: "image differs",
     _S.AGENT_SELF: "EdgeHeal itself", _S.GUARD_LOST: "guard lost", _S.STANDSTILL: "stood still", _S.TWIN: "two devices under one name",
     _S.DEPENDENCY: "waits for another", _S.HOST_FDS: "box short of descriptors", _S.HOST_PIDS: "box short of pids", _S.USB_RESET: "USB resets",
+    _S.KERNEL_FAULT: "kernel fault", _S.HARDWARE_ERROR: "hardware errors",
     _S.MOUNT_HANG: "mount hangs", _S.FLASH_WEAR: "flash worn", _S.BASELINE: "unusual", _S.MEMORY_LIMIT: "over its memory limit",
     _S.TRUST_STALE: "trust is old", _S.RECORD_DAMAGED: "record damaged", _S.IMAGE_ROT: "image rotten", _S.APP_HELD: "held",
     _S.RESTART_CUT: "restart cut in half", _S.LEFTOVERS: "old run still there",

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel said: supply, file systems, media, USB, memory.
+"""What the kernel said: supply, file systems, media, USB, memory, its own faults.
 
 Duty: a row a word. Passing words (an error that happened) open and calm down by themselves; supply has an end of its own.
-Healthy look-alikes: one USB device that re-enumerates once, a reset that is not repeated.
+Healthy look-alikes: one USB device that re-enumerates once, a reset that is not repeated, a memory error that was corrected, one task that
+waited long for a slow disk, one stutter of a network chip. A program's segfault is its end, which the guard tells.
 Invariant: only the kernel's own words get here (the adapter sees to that).
 """
 
@@ -38,6 +39,11 @@ ROWS: dict[str, Row] = {
     "usb_error": Row(S.USB_RESET, 3),
     "thermal": Row(S.TEMPERATURE, 3),
     "undervoltage": Row(S.UNDERVOLTAGE),
+    "oops": Row(S.KERNEL_FAULT),
+    "lockup": Row(S.KERNEL_FAULT, 2),
+    "hung_task": Row(S.KERNEL_FAULT, 3),
+    "nic_timeout": Row(S.KERNEL_FAULT, 2, 3_600),
+    "ecc": Row(S.HARDWARE_ERROR, 3, 3_600),
 }
 LASTING = frozenset({S.UNDERVOLTAGE, S.DISK_READONLY})  # their end is told; the others pass
 

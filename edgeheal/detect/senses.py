@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeheal.core import signal as sig
+from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
-from edgeheal.detect import boot, exits, foreign, growth, hang, host, itself, kernel, limits, link, logs, probes, sensors
+from edgeheal.detect import boot, busy, exits, foreign, growth, hang, host, itself, kernel, limits, link, logs, probes, sensors
 from edgeheal.detect.around import Around
 from edgeheal.detect.boot import Boots
+from edgeheal.detect.busy import Busy
 from edgeheal.detect.exits import Ends
 from edgeheal.detect.foreign import Foreign
 from edgeheal.detect.growth import Growth
@@ -44,6 +46,7 @@ class AppSenses:
     log: Log = field(default_factory=Log)
     usage_ns: int = 0
     followed: bool = False
+    work: Busy = field(default_factory=Busy)
 
 
 @dataclass(slots=True)
@@ -80,7 +83,16 @@ class Senses:
 
 def _usage(mem: AppSenses, signal: sig.Usage, around: Around) -> Found:
     mem.usage_ns = around.ns
-    return growth.sampled(mem.grown, signal, around) + limits.sampled(mem.full, signal, around)
+    found = growth.sampled(mem.grown, signal, around) + limits.sampled(mem.full, signal, around)
+    return found + busy.sampled(mem.work, signal, around, progress=_progress(mem, around))
+
+
+def _progress(mem: AppSenses, around: Around) -> bool:
+    """Whether something shows that the app does its work: its heartbeat is not late, a probe or a reading came lately."""
+    if around.spec.heartbeat_ms > 0 and not mem.beat.on and not mem.beat.due_ns:
+        return True
+    signs = [p.ok_ns for p in mem.probed.values() if not p.on and not p.misses] + [s.seen_ns for s in mem.sensed.values() if s.run == around.run]
+    return any(at_ns and around.ns - at_ns < busy.SPIN_S * NS for at_ns in signs)
 
 
 def _exited(mem: AppSenses, signal: sig.AppExited, around: Around) -> Found:
@@ -95,7 +107,7 @@ def _started(mem: AppSenses, signal: sig.AppStarted, _: Around) -> Found:
     off = hang.reset(mem.beat, signal.app) + probes.reset(mem.probed, signal.app) + growth.reset(mem.grown, signal.app) + limits.reset(mem.full, signal.app)
     sensors.reset(mem.sensed)
     exits.started(mem.ends)
-    return off
+    return off + busy.reset(mem.work, signal.app)
 
 
 def _ready(mem: AppSenses, signal: sig.AppReady, around: Around) -> Found:
@@ -150,6 +162,7 @@ def stopped(mem: AppSenses, app: str) -> None:
     probes.reset(mem.probed, app)
     growth.reset(mem.grown, app)
     limits.reset(mem.full, app)
+    busy.reset(mem.work, app)
     sensors.forget(mem.sensed)
     mem.ends.looping = mem.ends.slow = False
     mem.hands.downs.clear()
