@@ -34,6 +34,7 @@ from edgeheal.agent.sensors import promised, sources_of
 from edgeheal.agent.store import packed, take_over
 from edgeheal.agent.tools import Tools
 from edgeheal.agent.view import Past, World
+from edgeheal.config.hook_points import hook_points
 from edgeheal.config.last_good import FILES, InForce, in_force
 from edgeheal.config.policy import policy_of
 from edgeheal.config.schema import App, Config
@@ -277,7 +278,7 @@ class Agent:
     def _say_config(self, force: InForce) -> None:
         first = force.problems[0] if force.problems else None
         self.brain.hear(ConfigIs(force.source == FILES, first.place() if first else "", first.sentence() if first else ""))
-        self.brain.hear(PolicyIs(policy_of(force.config).to_plain()))
+        self.brain.hear(PolicyIs(policy_of(force.config, hooks=hook_points(self.layout.hooks)).to_plain()))
         self.catalog_is()
 
     def reload(self) -> None:

@@ -8,8 +8,11 @@ from edgeheal.core.kinds import Mode, RemedyKind
 from edgeheal.core.policy import AppPolicy, Policy, RemedyPolicy, Thresholds
 
 
-def policy_of(config: Config, *, version: int = 0) -> Policy:
-    """The policy that the files alone make; a signed one of the fleet goes on top of it. Its jitter differs from device to device."""
+def policy_of(config: Config, *, version: int = 0, hooks: tuple[str, ...] = ()) -> Policy:
+    """The policy that the files alone make; a signed one of the fleet goes on top of it. Its jitter differs from device to device.
+
+    `hooks`: the points that exist here; a remedy without its hook is not offered.
+    """
     start = Policy()
     back = config.backoff
     return Policy(
@@ -27,6 +30,7 @@ def policy_of(config: Config, *, version: int = 0) -> Policy:
         group_window_s=config.group_window_ms / 1_000,
         seed=(zlib.crc32(f"{config.device.tenant}/{config.device.id}".encode()) & 0x7FFFFFFF) or 1,
         version=version,
+        hooks=hooks,
     )
 
 
