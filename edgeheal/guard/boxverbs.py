@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verbs on the whole box: hooks, reboot, checks, challenge, budgets, override.
 
-Duty: rights beyond the door, budgets and the interlock for what is not one app's. Invariants: as `verbs`; a hook's target is a line that root wrote.
+Duty: rights beyond the door, budgets and the interlock for what is not one app's. Invariants: as `verbs`; a hook's target is a line that root wrote; the agent's
+power cycle needs [hooks] power, or a person's approval that the guard heard itself.
 Light on purpose: the resident guard imports it.
 """
+
+import time
 
 from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from edgeheal.guard.steps import Job
 
 POWER_CYCLE = "power-cycle"
+APPROVAL_S = 600
 
 
 class BoxVerbs:
@@ -61,7 +65,7 @@ class BoxVerbs:
         if wanted and not target:
             return reasons.NOT_CONFIGURED
         agent = request.client.rank == doors.AGENT
-        if agent and point == POWER_CYCLE and not (self._parts.body.config.get("hooks") or {}).get("power"):
+        if agent and point == POWER_CYCLE and not (self._parts.body.config.get("hooks") or {}).get("power") and not self._approved():
             return reasons.NEEDS_APPROVAL
 
         def ended(said: "Told | Refused") -> None:
@@ -72,6 +76,11 @@ class BoxVerbs:
 
         run(self._hooked(point, target, k.BY_REMEDY if agent else k.BY_LOCAL), ended)
         return None
+
+    def _approved(self) -> bool:
+        """Whether a person approved something lately; that lets one power cycle pass, once."""
+        at_ns, self._parts.approved_ns = self._parts.approved_ns, 0
+        return bool(at_ns) and time.monotonic_ns() - at_ns < APPROVAL_S * 1_000_000_000
 
     def _hooked(self, point: str, target: str, by: int) -> "Job":
         kind = budgets.POWER if point == POWER_CYCLE else budgets.HOOK

@@ -8,8 +8,8 @@ a hook is ended at its deadline with its session; output is kept, bounded. A poi
 Source: greenboot's habit (required.d, wanted.d), the three verdicts of field case fc-img-5.
 Light on purpose: the resident guard imports it.
 
-Environment: EDGEHEAL_POINT, EDGEHEAL_APP (a configured app or empty), EDGEHEAL_TARGET (a line of hooks/<point>.targets or empty), EDGEHEAL_VERB,
-EDGEHEAL_BY (agent, member, root, warrant, guard), EDGEHEAL_TRY (1, 2, ...).
+Environment: PATH, LANG, EDGEHEAL_POINT, EDGEHEAL_VERB (what is about to happen, or the point's own word); where it applies EDGEHEAL_APP (a configured
+app or empty), EDGEHEAL_TARGET (a line of hooks/<point>.targets or empty), EDGEHEAL_BY (interlock.BY_WORDS, or guard). Contract: firmware_hooks/README.md.
 """
 
 import os

@@ -8,6 +8,7 @@ Light on purpose: the resident guard imports it.
 """
 
 import os
+import time
 
 from edgeheal.wire import guard_frames as f
 
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
     from edgeheal.guard.verbs import Verbs
     from edgeheal.guard.warrants import Warrants
 
+APPROVE = 6  # core.kinds.ActionCode; the guard loads no enum
+
 
 class Parts:
     """What each part of the monitor may reach."""
 
     __slots__ = (
-        "_hooks", "_imports", "_interlock", "_moves", "_proven", "_rejudge", "_sweep", "_verbs", "_waiting", "_warrants", "admission", "apps", "body", "data", "ledger",
-        "proven", "trials", "trust",
+        "_hooks", "_imports", "_interlock", "_moves", "_proven", "_rejudge", "_sweep", "_verbs", "_waiting", "_warrants", "admission", "approved_ns", "apps", "body",
+        "data", "ledger", "proven", "trials", "trust",
     )  # fmt: skip
 
     admission: "Admission"
@@ -51,6 +54,7 @@ class Parts:
         self.body = body
         self.apps: dict[str, AppKeep] = {}
         self.proven = False
+        self.approved_ns = 0  # when a person approved last: lets one power cycle pass, see `boxverbs`
         self._proven: set[str] = set()
         self._waiting: list[tuple[str, Resume]] = []
         self._hooks: Hooks | None = None
@@ -174,6 +178,8 @@ class Parts:
 
     def ordered(self, action: int, app: str, who: str, *, image: bytes = b"", until: int = 0) -> None:
         """An order of a person or a signed word that was accepted."""
+        if action == APPROVE:
+            self.approved_ns = time.monotonic_ns()
         self.body.doors.tell(f.pack_event(f.EV_ORDERED, code=action, app=app, image=image, a=until, say=who.encode()))
 
     def damaged(self, code: int, app: str, name: str) -> None:

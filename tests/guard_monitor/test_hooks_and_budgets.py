@@ -129,6 +129,17 @@ def test_a_power_cycle_is_asked_for_until_an_integrator_enables_it(box):
     assert ran.read_text() == "usb-1-1.2|local\n"
 
 
+def test_a_persons_approval_lets_one_power_cycle_pass_and_not_a_second(box):
+    hook(box, "power-cycle", "exit 0")
+    with box.agent() as agent:
+        assert agent.ask(f.HOOK, app="power-cycle").reason == reasons.NEEDS_APPROVAL
+        agent.ask(f.APPROVE, app="demo", image=b"HQXH")
+        assert agent.ask(f.HOOK, app="power-cycle").reason == reasons.NEEDS_APPROVAL, "the agent cannot approve for a person"
+        assert box.ask(f.APPROVE, app="demo", image=b"HQXH").reason == 0
+        assert agent.ask(f.HOOK, app="power-cycle").reason == 0
+        assert agent.ask(f.HOOK, app="power-cycle").reason == reasons.NEEDS_APPROVAL
+
+
 def test_a_reboot_is_budgeted_marked_and_stops_the_apps_first(mover):
     ran = mover.folder / "ran"
     hook(mover, "reboot", f"echo reboot >> {ran}")
