@@ -91,3 +91,31 @@ def test_nobody_we_start_can_speak_for_us(listener):
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": "/no/such/socket"}, {"NOTIFY_SOCKET": "relative"}, {"NOTIFY_SOCKET": "/" + "x" * 200}])
 def test_a_manager_that_is_not_there_costs_nothing(environ):
     assert Manager(environ | {"WATCHDOG_USEC": "x"}).said("READY=1") is False
+
+
+def deny_write_and_execute():
+    """What MemoryDenyWriteExecute= of the agent's unit does, by the kernel's own word (PR_SET_MDWE, 6.3 and newer)."""
+    import ctypes
+
+    if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:
+        os._exit(77)
+
+
+def test_the_agent_lives_without_memory_that_is_writable_and_executable(tmp_path, listener):
+    device(tmp_path / "d")
+    words = [sys.executable, "-m", "edgeheal.cli.main", "agent", "--root", str(tmp_path / "d")]
+    env = os.environ | {"PYTHONPATH": str(TOP), "NOTIFY_SOCKET": listener.path, "WATCHDOG_USEC": "400000"}
+    process = subprocess.Popen(words, env=env, preexec_fn=deny_write_and_execute, stderr=subprocess.PIPE)
+    try:
+        try:
+            listener.until("WATCHDOG=1")
+        except TimeoutError:
+            if process.poll() == 77:
+                pytest.skip("this kernel has no PR_SET_MDWE")
+            raise
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert b"fault" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
