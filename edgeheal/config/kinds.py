@@ -269,30 +269,6 @@ class Number(Kind):
         return f"a whole number from {self.low} to {self.high}"
 
 
-class Real(Kind):
-    """A number in a unit of its own that another key names: a factor, a bound of a sensor's value."""
-
-    __slots__ = ("most", "zero")
-
-    def __init__(self, most: float = 1e12, *, zero: bool = True) -> None:
-        self.most = most
-        self.zero = zero
-
-    def read(self, raw: Any, base: str) -> float:
-        if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
-            number = re.match(r"\s*([-+]?\d{1,12}(?:\.\d{1,9})?)", raw) if isinstance(raw, str) else None
-            raise Misread(f"expected {self.form()}, without quotes", number[1].removeprefix("+") if number else "")
-        if abs(raw) > self.most or (raw == 0 and not self.zero):
-            raise Misread(f"expected {self.form()}", "" if raw else "1.0")
-        return float(raw)
-
-    def show(self, value: Any) -> str:
-        return repr(float(value))
-
-    def form(self) -> str:
-        return f"a number from {-self.most:g} to {self.most:g}" + ("" if self.zero else ", not 0")
-
-
 class Flag(Kind):
     """true or false."""
 

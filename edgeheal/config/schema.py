@@ -25,11 +25,11 @@ from edgeheal.config.kinds import (
     Millis,
     Number,
     Permille,
-    Real,
     Seconds,
     Size,
     Text,
 )  # fmt: skip
+from edgeheal.config.real import Real
 from edgeheal.core.kinds import Mode, RemedyKind
 from edgeheal.core.policy import Budget, Policy, Thresholds
 
