@@ -74,6 +74,8 @@ def _adopt(body: "Body", supervisor: "Supervisor", app: App, record: "dict[str, 
             run.launch = launch
             run.image = launch.image
             run.period_ns = launch.heartbeat_ms * 1_000_000
+            if app.group is not None:  # an init system may have taken the controllers back in between, and the limits with them
+                app.group.limit(launch.limit("memory_kib"), launch.limit("tasks"), launch.limit("cpu_permille"))
             supervisor.watch.listen(app, launch.user.uid)
             supervisor.logs.opened(app.name, (launch.limit("log_kib") or 1_024) * 1024)
         _adopted(body, supervisor, app, run, record)
