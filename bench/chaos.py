@@ -49,7 +49,7 @@ SETTLED_S = 4.0  # an agent of this age (and a guard of a second) hears what hap
 REST_S = 3.0  # a run is faulted when it is at least so old
 KILLED = ("agent", "guard", "controller", "broker")
 FAULTS = (("kill", signal.SIGKILL, 5), ("abort", signal.SIGABRT, 2), ("exit", signal.SIGUSR1, 3), ("hang", signal.SIGSTOP, 1))
-FAILURES = {"EXIT", "OOM_KILL", "CRASH_LOOP", "START_FAILED", "START_SLOW", "HANG", "TRIAL_FAILED", "APP_HELD", "PROBE_FAILED"}
+FAILURES = {"EXIT", "OOM_KILL", "CRASH_LOOP", "START_FAILED", "START_SLOW", "HANG", "TRIAL_FAILED", "APP_HELD", "PROBE_FAILED", "FOREIGN_RESTARTS"}
 
 IMAGE_TOML = """\
 app = "{app}"
@@ -79,11 +79,10 @@ classes = ["gateway"]
 [guard]
 soak_min = "5s"
 interpreters = ["{python}"]
-
+{uids}
 [guard.budgets]
 starts = ["240 in 10m"]
-{users}
-[remedies.restart]
+{users}[remedies.restart]
 probation = "1s"
 budget = ["240 in 10m"]
 
@@ -108,14 +107,15 @@ key = "{key}"
 """
 USERS_TOML = """
 [users]
-agent = 60700
-import = 60701
-store = 60702
-verify = 60703
-check = 60704
-group = 60705
+agent = {0}
+import = {1}
+store = {2}
+verify = {3}
+check = {4}
+group = {5}
 """
-AGENT_UID = 60700
+UIDS = 40  # a round's own users: a guard ends all of an app's uid, that of another device on this machine, too, if they shared it
+FIRST_UID = 62_000 + os.getpid() % 64 * UIDS
 
 
 @dataclass(slots=True)
@@ -212,7 +212,7 @@ class Chaos:
         server, ours, theirs = authority.issue("broker", server=True), authority.issue(stage.device), authority.issue("controller")
         if self.apart:
             for path in ours:
-                os.chown(path, AGENT_UID, AGENT_UID)
+                os.chown(path, FIRST_UID, FIRST_UID)
         text = DEVICE_TOML.format(
             device=stage.device,
             tenant=stage.tenant,
@@ -221,7 +221,8 @@ class Chaos:
             ca=authority.ca,
             cert=ours[0],
             key=ours[1],
-            users=USERS_TOML if self.apart else "",
+            users=USERS_TOML.format(*range(FIRST_UID, FIRST_UID + 6)) if self.apart else "\n",
+            uids=f"app_uids = [{FIRST_UID + 6}, {FIRST_UID + UIDS - 1}]\n" if self.apart else "",
         )
         stage.write_config(text + "".join(f"\n[apps.{app}]\n" for app in self.apps))
         bundles = [self._build(app, python) for app in self.apps]

@@ -97,7 +97,7 @@ class Monit(Peer):
         text = f"set daemon 1\nset pidfile {self.folder}/monit.pid\nset idfile {self.folder}/monit.id\nset statefile {self.folder}/monit.state\n"
         for name, argv, file in services:
             script = self.folder / f"{name}.sh"
-            script.write_text(f'#!/bin/sh\n{" ".join(argv)} </dev/null >/dev/null 2>&1 &\necho $! > {file}.pid\n')
+            script.write_text(f"#!/bin/sh\n{' '.join(argv)} </dev/null >/dev/null 2>&1 &\necho $! > {file}.pid\n")
             script.chmod(0o755)
             text += f'check process {name} with pidfile {file}.pid\n  start program = "{script}"\n'
         config = self.folder / "monitrc"

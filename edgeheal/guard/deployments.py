@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Moved = Callable[[str, Deployment, int], None]
 
-__all__ = ["DAMAGED", "FOUND", "FRESH", "NEWER", "Deployments", "Move"]
+__all__ = ["DAMAGED", "FOUND", "FRESH", "NEWER", "Deployments", "Move", "goes_back_to"]
 
 
 class Move:
@@ -250,7 +250,7 @@ class Deployments:
         hold = duty == table.D_HOLD and draft.run == one.id
         changed = False
         if duty == table.D_ROLL_BACK:
-            goes = self.goes_back_to(draft, one, lower=lower, target=target)
+            goes = goes_back_to(draft, one, lower=lower, target=target)
             if goes is None and event == table.E_GIVEN_UP:
                 raise Refused(reasons.LAST_GOOD, "no other known-good image")
             hold = goes is None
@@ -262,15 +262,6 @@ class Deployments:
             draft.held = (0, 0)
         self._done(draft, one.id, event)
         return Move(one.id, b"" if hold else draft.run, changed=changed, hold=hold, duty=duty)
-
-    @staticmethod
-    def goes_back_to(state: AppState, one: Deployment, *, lower: bool = False, target: bytes = b"") -> "Deployment | None":
-        """Whom a rollback from `one` goes to: the named one; from a trial what ran before; else the next older mark, else the newest; None: nobody."""
-        allowed = state.others(one, lower=lower)
-        if target:
-            return next((d for d in allowed if d.id == target), None)
-        back = (d for d in allowed if (d.id == state.before if one.state != GOOD else d.marked < one.marked))  # else it would be ping-pong
-        return next(back, allowed[0] if allowed else None)
 
     def switch(self, image: bytes, *, lower: bool = False) -> Move:
         """Run another GOOD deployment. A lower security counter than a GOOD running one needs `lower` (a person's or a signed word)."""
@@ -342,3 +333,12 @@ class Deployments:
         except Refused:
             return False
         return True
+
+
+def goes_back_to(state: AppState, one: Deployment, *, lower: bool = False, target: bytes = b"") -> "Deployment | None":
+    """Whom a rollback from `one` goes to: the named one; from a trial what ran before; else the next older mark, else the newest; None: nobody."""
+    allowed = state.others(one, lower=lower)
+    if target:
+        return next((d for d in allowed if d.id == target), None)
+    back = (d for d in allowed if (d.id == state.before if one.state != GOOD else d.marked < one.marked))  # else it would be ping-pong
+    return next(back, allowed[0] if allowed else None)

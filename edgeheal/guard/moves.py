@@ -14,6 +14,7 @@ from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
 from edgeheal.core.deployment import GOOD, TRIAL, WRITTEN
 from edgeheal.guard import asks
+from edgeheal.guard.deployments import goes_back_to
 from edgeheal.guard.steps import Refused, run
 from edgeheal.wire import guard_frames as f
 
@@ -116,9 +117,9 @@ class Moves:
         one = app.running
         if one is None:
             return (yield from self._to(app, self._newest(app, target), by))
-        goes = app.deployments.goes_back_to(app.state, one, lower=person or one.state != GOOD, target=target)
+        goes = goes_back_to(app.state, one, lower=person or one.state != GOOD, target=target)
         if goes is None:
-            lower = app.deployments.goes_back_to(app.state, one, lower=True, target=target)
+            lower = goes_back_to(app.state, one, lower=True, target=target)
             raise Refused(reasons.NEEDS_APPROVAL if lower else reasons.LAST_GOOD, "its security counter is lower" if lower else "no other known-good image")
         yield from self._may_leave(app, one, goes, person=person, root=root)
         return (yield from self._to(app, goes, by))

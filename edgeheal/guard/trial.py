@@ -225,7 +225,7 @@ class Trials:
     def failed(self, app: "AppKeep", image: bytes, reason: int) -> "tuple[int, bool]":
         """An image on trial failed, seen by the guard: back to the known-good; with none, its exits are counted first."""
         one = app.deployments.find(image)
-        if deployments.Deployments.goes_back_to(app.state, one, lower=True) is None:
+        if deployments.goes_back_to(app.state, one, lower=True) is None:
             return self._first(app, one)
         move = app.deployments.failed_here(image)
         app.unwritten = app.unwritten or not move.durable

@@ -121,8 +121,6 @@ class Device:
         for name in self.apps:
             self._deployments(name)
 
-    # -- time
-
     def now(self) -> Now:
         """This instant; box time is virtual time, too."""
         return Now(self.boot, round(self.at * NS), int(self.at), 1_795_600_000 + int(self.at), self.trusted)
@@ -455,8 +453,6 @@ class Device:
             app.up = app.ready = app.hung = app.stuck = False
         self.tell(sig.Booted(self.boot, 1, ((reason, 900),), ordered, clean or bool(ordered)))
         self.start_all(0.0)
-
-    # -- what runs tell of themselves
 
     def _periodic(self, name: str, run: int, behaviour: Behaviour) -> None:
         app = self.apps[name]

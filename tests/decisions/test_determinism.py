@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The law: same snapshot and same signals, same effects bit for bit; and no signal, however odd, breaks the fold."""
 
 import json
@@ -42,7 +43,28 @@ def value_of(name: str, default):
     if default is None:
         return st.one_of(st.none(), st.floats(allow_nan=True), st.integers(-5, 200))
     if isinstance(default, str):
-        return st.sampled_from(["", "web", "t", "live", "ready", "img1", "img2", "broker", "carrier", "undervoltage", "oom", "fs_error", "disk_free_permille:var", "guard", "lost", "1", "BUSY", "é\u202e"])
+        return st.sampled_from(
+            [
+                "",
+                "web",
+                "t",
+                "live",
+                "ready",
+                "img1",
+                "img2",
+                "broker",
+                "carrier",
+                "undervoltage",
+                "oom",
+                "fs_error",
+                "disk_free_permille:var",
+                "guard",
+                "lost",
+                "1",
+                "BUSY",
+                "é\u202e",
+            ]
+        )
     return st.just(default)
 
 
@@ -93,6 +115,7 @@ def fold(state, steps, *, cut=None, twin=False):
 
 def json_round(plain):
     """Through a codec: nothing but plain values may be in it."""
+
     def enc(value):
         if isinstance(value, bytes):
             return {"__b": value.hex()}

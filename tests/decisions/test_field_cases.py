@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Field cases on the engine's side: each once went wrong in a comparable tool."""
 
 from dataclasses import replace

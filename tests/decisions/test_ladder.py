@@ -1,5 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ladder on a simulated device: what is done about ends, hangs, probes, loops - and how often."""
-
 
 import pytest
 

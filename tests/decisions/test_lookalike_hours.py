@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Healthy hours on a simulated device: nothing may be done to what is well."""
 
 import math

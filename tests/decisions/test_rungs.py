@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Preconditions and order of the rungs, one by one."""
 
 from dataclasses import replace

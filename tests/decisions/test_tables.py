@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The two state tables are total, every cell is as written, and diagrams come from them alone."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each detector finds its fault, and its healthy look-alike does not alarm."""
 
 import math
@@ -20,7 +21,19 @@ S, E = SymptomKind, EvidenceCode
 
 def around(at_s=1_000.0, *, spec=None, policy=None, run=1, up=True, ready=True, wanted=True, started_s=0.0, pressed=False, still_s=0.0) -> Around:
     now = Now("b", round(at_s * NS), int(at_s), 0, False)
-    return Around(now, policy or Policy(start_grace_s=60), spec or AppSpec("a"), run, up, ready, wanted, round(started_s * NS), round(started_s * NS), pressed, round(still_s * NS))
+    return Around(
+        now,
+        policy or Policy(start_grace_s=60),
+        spec or AppSpec("a"),
+        run,
+        up,
+        ready,
+        wanted,
+        round(started_s * NS),
+        round(started_s * NS),
+        pressed,
+        round(still_s * NS),
+    )
 
 
 def on(found):
@@ -252,7 +265,9 @@ def test_unknown_is_no_sample_and_without_a_limit_nothing_is_foretold():
 def test_a_new_run_is_judged_anew():
     mem = {}
     for n in range(200):
-        growth.sampled(mem, sig.Usage("a", 1, memory_kib=300_000 + 3_000 * n, fds=-1, threads=-1, children=-1), around(100 + 10 * n, spec=AppSpec("a", memory_kib=900_000)))
+        growth.sampled(
+            mem, sig.Usage("a", 1, memory_kib=300_000 + 3_000 * n, fds=-1, threads=-1, children=-1), around(100 + 10 * n, spec=AppSpec("a", memory_kib=900_000))
+        )
     assert mem["memory"].alarm
     assert [s.kind for s in growth.reset(mem, "a")] == [S.MEMORY_GROWTH]
     assert not mem["memory"].alarm

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which cause comes first, and on what evidence."""
 
 from dataclasses import replace
@@ -275,7 +276,13 @@ def test_what_an_app_can_forge_carries_to_a_restart_and_no_further():
 
 def test_dependents_come_nearest_first_and_a_cycle_ends():
     need = lambda *names: tuple(NeedSpec("app", n) for n in names)  # noqa: E731
-    catalog = {"db": AppSpec("db"), "web": AppSpec("web", needs=need("db")), "ui": AppSpec("ui", needs=need("web")), "x": AppSpec("x", needs=need("y")), "y": AppSpec("y", needs=need("x"))}
+    catalog = {
+        "db": AppSpec("db"),
+        "web": AppSpec("web", needs=need("db")),
+        "ui": AppSpec("ui", needs=need("web")),
+        "x": AppSpec("x", needs=need("y")),
+        "y": AppSpec("y", needs=need("x")),
+    }
     assert needed_by("db", catalog) == ("web", "ui")
     assert needed_by("ui", catalog) == ()
     assert set(needed_by("x", catalog)) == {"y"}

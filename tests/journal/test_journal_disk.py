@@ -206,6 +206,8 @@ def test_fc_sto_1_a_full_file_system_of_others_neither_mutes_nor_breaks_us(tmp_p
     done = subprocess.run(["unshare", "-m", "sh", "-c", mount], capture_output=True, text=True, timeout=60, check=False)
     if "ermission denied" in done.stderr or "not permitted" in done.stderr:
         pytest.skip("mounts are not allowed here")
+    if "root filesystem propagation" in done.stderr:
+        pytest.skip("inside a chroot no mount of our own can be made private")
     assert done.stdout.strip() == "whole", done.stderr
 
 
@@ -247,7 +249,19 @@ def test_every_sync_reaches_the_kernel(tmp_path) -> None:
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
-    words = [strace, "-f", "-y", "-e", "trace=write,pwritev2,fdatasync,fsync,rename", "-o", str(tmp_path / "log"), sys.executable, "-c", SYNCS, str(tmp_path / "d")]
+    words = [
+        strace,
+        "-f",
+        "-y",
+        "-e",
+        "trace=write,pwritev2,fdatasync,fsync,rename",
+        "-o",
+        str(tmp_path / "log"),
+        sys.executable,
+        "-c",
+        SYNCS,
+        str(tmp_path / "d"),
+    ]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PYTHONPATH": TOP})
     if done.returncode != 0:
         pytest.skip(f"strace cannot trace here: {done.stderr[-100:]}")

@@ -88,7 +88,13 @@ def test_an_intent_without_outcome_is_in_doubt_however_old() -> None:
 
 
 def test_numbers_never_fall_and_the_newest_revision_counts() -> None:
-    run = [Told(W, b"s" * 6, 1, 8, 0, b"r0"), Told(W, b"s" * 6, 2, 8, 1, b"r1"), DecidedLine(W, "x", 5), Told(W, b"s" * 6, 3, 8, 0, b"late"), LightAct(W, 40, 1)]
+    run = [
+        Told(W, b"s" * 6, 1, 8, 0, b"r0"),
+        Told(W, b"s" * 6, 2, 8, 1, b"r1"),
+        DecidedLine(W, "x", 5),
+        Told(W, b"s" * 6, 3, 8, 0, b"late"),
+        LightAct(W, 40, 1),
+    ]
     found = fold(map(frame_of, run))
     assert [t.body for t in found.told] == [b"r1"]
     assert (found.incident, found.act) == (8, 40)

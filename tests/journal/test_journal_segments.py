@@ -80,7 +80,9 @@ def test_a_segment_that_lost_its_end_is_named_by_the_next_one() -> None:
     assert [(d.what, d.where) for d in held.damage] == [("cut", "log/00.seg")]
 
 
-@pytest.mark.parametrize("hurt", [lambda d: d[:0], lambda d: d[:700], lambda d: bytes(SECTOR) + d[SECTOR:], lambda d: bytes(SECTOR) + d[SECTOR:-SECTOR] + bytes(SECTOR)])
+@pytest.mark.parametrize(
+    "hurt", [lambda d: d[:0], lambda d: d[:700], lambda d: bytes(SECTOR) + d[SECTOR:], lambda d: bytes(SECTOR) + d[SECTOR:-SECTOR] + bytes(SECTOR)]
+)
 def test_a_hurt_slot_is_damage_and_is_not_written_to_before_it_is_whole(hurt) -> None:
     medium = Medium()
     log = medium.open()

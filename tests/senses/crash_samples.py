@@ -20,7 +20,15 @@ Traceback (most recent call last):
 json.decoder.JSONDecodeError: Expecting value: line 1 column 1 (char 0)
 gateway: bye
 """
-PY_NEXT = PY.replace("1.2.3", "1.3.0").replace("line 88", "line 97").replace("line 71", "line 75").replace("line 52", "line 61").replace("python3.11", "python3.13").replace("char 0", "char 12").replace("            ^^^^^^^^^^^^^^^^\n", "")
+PY_NEXT = (
+    PY.replace("1.2.3", "1.3.0")
+    .replace("line 88", "line 97")
+    .replace("line 71", "line 75")
+    .replace("line 52", "line 61")
+    .replace("python3.11", "python3.13")
+    .replace("char 0", "char 12")
+    .replace("            ^^^^^^^^^^^^^^^^\n", "")
+)
 PY_OTHER = """Traceback (most recent call last):
   File "/opt/gw-1.2.3/gateway.py", line 71, in main
     gateway.once()
@@ -76,7 +84,14 @@ Shadow bytes around the buggy address:
 ==12345==ABORTING
 after
 """
-ASAN_NEXT = ASAN.replace("12345", "777").replace("1.2/", "1.9/").replace(":42", ":57").replace(":88", ":101").replace("0x55d0c8a3e", "0x5601aa111").replace("0x602000000010", "0x6020000000b0")
+ASAN_NEXT = (
+    ASAN.replace("12345", "777")
+    .replace("1.2/", "1.9/")
+    .replace(":42", ":57")
+    .replace(":88", ":101")
+    .replace("0x55d0c8a3e", "0x5601aa111")
+    .replace("0x602000000010", "0x6020000000b0")
+)
 ASAN_OTHER = ASAN.replace("heap-use-after-free", "stack-buffer-overflow").replace("frame_checksum", "pack_reply")
 UBSAN = "/src/gw-1.2/port.c:42:18: runtime error: signed integer overflow: 2147483647 + 1 cannot be represented in type 'int'\n"
 UBSAN_NEXT = "/build/gw-1.3/port.c:55:9: runtime error: signed integer overflow: 2147483646 + 9 cannot be represented in type 'int'\n"
@@ -109,7 +124,15 @@ Caused by: java.lang.NullPointerException: Cannot invoke "com.acme.gw.Frame.leng
 \tat com.acme.gw.Poller.run(Poller.java:50)
 \t... 2 more
 """
-JAVA_NEXT = JAVA.replace(":120", ":133").replace(":88", ":91").replace(":50", ":49").replace("Lambda$14/0x0000000800c031f0", "Lambda/0x00007f0a0c").replace("lambda$read$0", "lambda$read$2").replace("poller-3", "poller-1").replace("meter 2", "meter 3")
+JAVA_NEXT = (
+    JAVA.replace(":120", ":133")
+    .replace(":88", ":91")
+    .replace(":50", ":49")
+    .replace("Lambda$14/0x0000000800c031f0", "Lambda/0x00007f0a0c")
+    .replace("lambda$read$0", "lambda$read$2")
+    .replace("poller-3", "poller-1")
+    .replace("meter 2", "meter 3")
+)
 JAVA_OTHER = """2026-11-25 08:00:01 ERROR c.a.g.Store - write failed
 java.io.IOException: No space left on device
 \tat java.base/java.io.FileOutputStream.writeBytes(Native Method)
@@ -143,7 +166,14 @@ main.main()
 \t/home/ci/gw-1.2/main.go:20 +0x33
 exit status 2
 """
-GO_NEXT = GO.replace("gw-1.2", "gw-2.0").replace("[5] with length 3", "[9] with length 8").replace("goroutine 34", "goroutine 7").replace("port.go:88", "port.go:93").replace("0xc000122000", "0xc000456000").replace("github.com/acme/gw/modbus", "github.com/acme/gw/v2/modbus")
+GO_NEXT = (
+    GO.replace("gw-1.2", "gw-2.0")
+    .replace("[5] with length 3", "[9] with length 8")
+    .replace("goroutine 34", "goroutine 7")
+    .replace("port.go:88", "port.go:93")
+    .replace("0xc000122000", "0xc000456000")
+    .replace("github.com/acme/gw/modbus", "github.com/acme/gw/v2/modbus")
+)
 GO_OTHER = """panic: runtime error: invalid memory address or nil pointer dereference
 [signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x4a2b3c]
 
@@ -200,7 +230,13 @@ stack backtrace:
    6: std::sys::unix::thread::Thread::new::thread_start
 note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.
 """
-RUST_NEXT = RUST.replace(":88:17", ":93:21").replace("len is 3 but the index is 5", "len is 8 but the index is 9").replace("79e9716c9", "abcdef012").replace("decode\n", "decode::h0123456789abcdef\n").replace("'poller'", "'poller' (4711)")
+RUST_NEXT = (
+    RUST.replace(":88:17", ":93:21")
+    .replace("len is 3 but the index is 5", "len is 8 but the index is 9")
+    .replace("79e9716c9", "abcdef012")
+    .replace("decode\n", "decode::h0123456789abcdef\n")
+    .replace("'poller'", "'poller' (4711)")
+)
 RUST_OTHER = """thread 'main' panicked at 'called `Option::unwrap()` on a `None` value', src/config.rs:12:34
 note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
 """

@@ -39,7 +39,17 @@ def test_secrets_are_masked_by_their_shape(line, gone):
     assert MASK in masked
 
 
-@pytest.mark.parametrize("line", ["authentication failure; logname= uid=0", "token expired at 3", "Failed password for root from 10.0.0.1", "pin 4 high", "http://127.0.0.1:8080/health ok", "/usr/lib/python3/dist-packages/serial/serialposix.py line 12"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "authentication failure; logname= uid=0",
+        "token expired at 3",
+        "Failed password for root from 10.0.0.1",
+        "pin 4 high",
+        "http://127.0.0.1:8080/health ok",
+        "/usr/lib/python3/dist-packages/serial/serialposix.py line 12",
+    ],
+)
 def test_ordinary_lines_stay_readable(line):
     assert Masker().masked(line) == line
 

@@ -45,7 +45,10 @@ def test_statsd_gauges_are_understood(door):
     assert drive(metrics, until=lambda: readings(out) == [("temperature", 19.0)])
 
 
-@pytest.mark.parametrize("line", ["x", "a b c d e", "temperature 1e999", "temperature inf", "temperature 1_0", "temperature 0x10", "\x1b[2J 1", "temperature 1 C later", "a" * 80 + " 1"])
+@pytest.mark.parametrize(
+    "line",
+    ["x", "a b c d e", "temperature 1e999", "temperature inf", "temperature 1_0", "temperature 0x10", "\x1b[2J 1", "temperature 1 C later", "a" * 80 + " 1"],
+)
 def test_a_bad_line_costs_that_line_only(door, line):
     metrics, app, out = door
     app.send(line.encode() + b"\ntemperature 5\n")

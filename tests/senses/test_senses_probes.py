@@ -217,7 +217,22 @@ def test_no_descriptor_left_for_us_is_could_not_tell(peers):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.parametrize("target", ["http://10.0.0.1:80/", "http://example.test/", "http://169.254.1.1:1/", "http://[fe80::1]:80/", "http://127.0.0.1:0/", "http://127.0.0.1:70000/", "https://127.0.0.1:1/", "", "http://127.0.0.1:80/a b", "http://u@127.0.0.1:80/", "http://127.0.0.1:80/\r\nX: y"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://10.0.0.1:80/",
+        "http://example.test/",
+        "http://169.254.1.1:1/",
+        "http://[fe80::1]:80/",
+        "http://127.0.0.1:0/",
+        "http://127.0.0.1:70000/",
+        "https://127.0.0.1:1/",
+        "",
+        "http://127.0.0.1:80/a b",
+        "http://u@127.0.0.1:80/",
+        "http://127.0.0.1:80/\r\nX: y",
+    ],
+)
 def test_a_target_off_the_loopback_or_odd_is_refused(target):
     with pytest.raises(ValueError):
         HttpAttempt.begin(target)
@@ -386,7 +401,11 @@ def test_without_a_guard_what_it_is_asked_is_could_not_tell():
 
 def test_an_app_whose_readiness_is_told_by_probes_is_ready_once_all_of_them_said_yes():
     heard = []
-    probes = (ProbeSpec("s", "start", "exec", "x", 1_000, 400), ProbeSpec("r", "ready", "exec", "x", 1_000, 400), ProbeSpec("l", "live", "exec", "x", 1_000, 400))
+    probes = (
+        ProbeSpec("s", "start", "exec", "x", 1_000, 400),
+        ProbeSpec("r", "ready", "exec", "x", 1_000, 400),
+        ProbeSpec("l", "live", "exec", "x", 1_000, 400),
+    )
     bench = Bench(spec(*probes, ready="probe", start_ms=60_000))
     bench.probes._on_ready = heard.append
     bench.probes.heed(AppStarted(app="a", run=1))
@@ -460,7 +479,9 @@ def test_a_real_peer_is_probed_by_the_loop_until_it_dies(peers):
     peer = peers(says(OK))
     out = []
     probes = Probes(out.append, lambda *_: False, time.monotonic_ns)
-    probes.catalog([spec(ProbeSpec("h", "live", "http", f"http://127.0.0.1:{peer.port}/", 100, 80), ProbeSpec("t", "live", "tcp", f"127.0.0.1:{peer.port}", 100, 80))])
+    probes.catalog(
+        [spec(ProbeSpec("h", "live", "http", f"http://127.0.0.1:{peer.port}/", 100, 80), ProbeSpec("t", "live", "tcp", f"127.0.0.1:{peer.port}", 100, 80))]
+    )
     probes.heed(AppSeen(app="a", run=5, phase=2))
     assert drive(probes, until=lambda: {(p.probe, p.verdict) for p in out} >= {("h", YES), ("t", YES)})
     assert all(p.run == 5 and p.verdict == YES for p in out)

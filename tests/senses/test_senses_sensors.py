@@ -139,7 +139,12 @@ def test_any_line_is_a_number_or_no_answer(form, line, field):
 
 
 def lines_of(cable, out, workers, every_ms=100):
-    return Lines(out.append, workers, Line(str(cable.link)), [LineSensor(SensorSpec("t", "probe", every_ms=every_ms), "json", "t"), LineSensor(SensorSpec("h", every_ms=every_ms), "json", "h")])
+    return Lines(
+        out.append,
+        workers,
+        Line(str(cable.link)),
+        [LineSensor(SensorSpec("t", "probe", every_ms=every_ms), "json", "t"), LineSensor(SensorSpec("h", every_ms=every_ms), "json", "h")],
+    )
 
 
 def test_lines_become_readings_and_silence_is_told(cable):

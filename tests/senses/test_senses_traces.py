@@ -64,7 +64,19 @@ def test_crashes_one_after_another_are_all_found():
     assert len(crashes(text)) == len(samples.TRIPLES)
 
 
-@pytest.mark.parametrize("line", ["look at this", "    at the end of the day", "panic button pressed", "ERROR: cannot resolve host", "goroutine pool started", "no error: fine (5)", "  File saved", "free(): ok? no"[0:6]])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "look at this",
+        "    at the end of the day",
+        "panic button pressed",
+        "ERROR: cannot resolve host",
+        "goroutine pool started",
+        "no error: fine (5)",
+        "  File saved",
+        "free(): ok? no"[0:6],
+    ],
+)
 def test_ordinary_lines_belong_to_no_trace(line):
     traces = Traces()
     part, crash = traces.feed(line)
@@ -83,7 +95,13 @@ RUST = 'fn decode(v: &[u8], i: usize) -> u8 {{{pad}\n    v[i]\n}}\nfn main() {{\
 JAVA = "class Gw {{{pad}\n  static int decode(int[] a, int i) {{ return a[i]; }}\n  public static void main(String[] s) {{ Runnable r = () -> decode(new int[2], 7); r.run(); }}\n}}\n"
 REAL = {
     "node": ("app.js", NODE, [["node", "app.js"]], "TypeError", ("app.js:decode", "app.js:Reader.read", "app.js:<anonymous>")),
-    "rust": ("app.rs", RUST, [["rustc", "-g", "--crate-name", "app", "-o", "app", "app.rs"], ["./app"]], "index out of bounds: the len is # but the index is #", ("app::decode", "app::main")),
+    "rust": (
+        "app.rs",
+        RUST,
+        [["rustc", "-g", "--crate-name", "app", "-o", "app", "app.rs"], ["./app"]],
+        "index out of bounds: the len is # but the index is #",
+        ("app::decode", "app::main"),
+    ),
     "java": ("Gw.java", JAVA, [["java", "Gw.java"]], "ArrayIndexOutOfBoundsException", ("Gw.decode", "Gw.lambda$main", "Gw.main")),
 }
 
@@ -109,10 +127,18 @@ def test_real_crashes_of_other_languages_group_over_two_versions(tmp_path, langu
 def test_a_real_sanitizer_report_is_understood(tmp_path, call):
     source = tmp_path / "bad.c"
     source.write_text(f"#include <stdlib.h>\n#include <string.h>\nint work(int argc) {{ {call} }}\nint main(int argc, char **argv) {{ return work(argc); }}\n")
-    built = [subprocess.run(["gcc", "-g", "-O0", *flags, "-fsanitize=address", "-o", tmp_path / name, source], capture_output=True, check=False) if _has_gcc() else None for name, flags in (("one", []), ("two", ["-DX", "-fno-omit-frame-pointer"]))]
+    built = [
+        subprocess.run(["gcc", "-g", "-O0", *flags, "-fsanitize=address", "-o", tmp_path / name, source], capture_output=True, check=False)
+        if _has_gcc()
+        else None
+        for name, flags in (("one", []), ("two", ["-DX", "-fno-omit-frame-pointer"]))
+    ]
     if None in built or any(b.returncode for b in built):
         pytest.skip("no gcc with AddressSanitizer here")
-    one, two = (only(subprocess.run([tmp_path / name], capture_output=True, text=True, check=False, env={"ASAN_OPTIONS": "detect_leaks=0"}).stderr) for name in ("one", "two"))
+    one, two = (
+        only(subprocess.run([tmp_path / name], capture_output=True, text=True, check=False, env={"ASAN_OPTIONS": "detect_leaks=0"}).stderr)
+        for name in ("one", "two")
+    )
     assert one.frames[:2] == ("bad.c:work", "bad.c:main")
     assert (one.error, one.frames) == (two.error, two.frames)
 

@@ -38,7 +38,14 @@ class SpoolMachine(RuleBasedStateMachine):
     def safe(self) -> bool:
         return self.disk.fails == 0 and self.disk.sync_fails == 0 and not self.spool.dark
 
-    @rule(count=st.integers(1, 30), severity=st.integers(0, 3), print_=st.integers(0, 3), incident=st.integers(0, 3), critical=st.booleans(), size=st.integers(0, 400))
+    @rule(
+        count=st.integers(1, 30),
+        severity=st.integers(0, 3),
+        print_=st.integers(0, 3),
+        incident=st.integers(0, 3),
+        critical=st.booleans(),
+        size=st.integers(0, 400),
+    )
     def put(self, count: int, severity: int, print_: int, incident: int, critical: bool, size: int) -> None:
         for _ in range(count):
             fingerprint = bytes([print_]) * 8 if print_ else b""
