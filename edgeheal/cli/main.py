@@ -39,7 +39,6 @@ VERBS: dict[str, tuple[str, str]] = {
     "drill": ("drill", "break something on purpose, in a safe place"),
     "replay": ("replay", "run a recording again, also with another policy"),
     "doctor": ("doctor", "what is wrong with this installation"),
-    "setup": ("setup", "give this device its identity"),
     "agent": ("processes", "run the agent"),
     "guard": ("processes", "run the guard"),
     "controller": ("controller", "run the fleet's controller"),
@@ -88,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not any(w in ("-h", "--help", "--version") for w in words) and _bare(words):
         words = ["status", "--next", *words]
+    words = _options_last(words)
     verb = _verb(words)
     parser = _parser(VERBS[verb][0] if verb in VERBS else None)
     args = parser.parse_args(words)
@@ -101,6 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _options_last(words: list[str]) -> list[str]:
+    """`--root DIR` and `--json` may stand before the verb; the verb's own parser takes them, so they are moved behind its words."""
+    rest, ahead = list(words), list[str]()
+    while rest and (rest[0] == "--json" or rest[0].startswith("--root=") or (rest[0] == "--root" and len(rest) > 1)):
+        count = 2 if rest[0] == "--root" else 1
+        ahead += rest[:count]
+        rest = rest[count:]
+    end = rest.index("--") if "--" in rest else len(rest)
+    return [*rest[:end], *ahead, *rest[end:]]
 
 
 def _bare(words: Sequence[str]) -> bool:
