@@ -222,7 +222,7 @@ class Chaos:
             cert=ours[0],
             key=ours[1],
             users=USERS_TOML.format(*range(FIRST_UID, FIRST_UID + 6)) if self.apart else "\n",
-            uids=f"app_uids = [{FIRST_UID + 6}, {FIRST_UID + UIDS - 1}]\n" if self.apart else "",
+            uids=f'app_uids = "{FIRST_UID + 6}-{FIRST_UID + UIDS - 1}"\n' if self.apart else "",
         )
         stage.write_config(text + "".join(f"\n[apps.{app}]\n" for app in self.apps))
         bundles = [self._build(app, python) for app in self.apps]

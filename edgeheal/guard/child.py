@@ -95,6 +95,8 @@ def carry_out(work: Callable[[dict[str, Any], Answers], dict[str, Any]], asked: 
     except EdgeHealError as fault:
         reason = getattr(fault, "reason", 0) or getattr(fault, "code", 0) or reasons.INTERNAL
         answers.error(reason, str(fault), part=getattr(fault, "part", ""), number=getattr(fault, "number", -1), hint=fault.hint)
+    except BrokenPipeError:
+        return  # the guard that asked is gone: nobody is there to answer
     except OSError as fault:
         told = from_os(fault)
         answers.error(told.reason, str(told), hint=told.hint)

@@ -2,6 +2,7 @@
 """Helpers of the guard: whatever one does, who asked gets exactly one answer, in time, and nothing is left behind."""
 
 import os
+import subprocess
 import sys
 import textwrap
 import time
@@ -11,6 +12,7 @@ import pytest
 from edgeheal.core import kinds, kinds_light, reasons
 from edgeheal.guard.children import Children
 from edgeheal.guard.loop import Loop
+from edgeheal.image.records import pack
 from tests.guard.conftest import PYTHON
 
 GOOD = """
@@ -114,3 +116,15 @@ def test_it_runs_as_who_it_shall_and_can_read_no_more(helpers):
 def test_the_light_numbers_are_the_kinds(monkeypatch):
     light = [v for name, v in vars(kinds_light).items() if name.startswith("BY_")]
     assert light == [int(by) for by in kinds.By]
+
+
+def test_a_helper_whose_guard_is_gone_ends_without_a_word(tmp_path):
+    (tmp_path / "orphan.py").write_text(textwrap.dedent(GOOD) + "\nmain(())\n")
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "orphan.py")], input=pack({"word": "x"}), stdout=write, stderr=subprocess.PIPE, env={"PYTHONPATH": package}, timeout=30
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
