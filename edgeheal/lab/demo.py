@@ -132,7 +132,7 @@ def python() -> str:
 
 def set_stage(stage: Stage, tell: Any) -> tuple[Play, World]:
     """Keys, trust, config, broker, controller, guard (which starts the agent), and the app's first image, good."""
-    tell(f"keys and trust in {stage.keys}")
+    tell("making keys and the device's trust")
     for name in ("root", "release", "operator", "technician", "mallory"):
         stage.edgeheal("key", "new", "-o", str(stage.keys / f"{name}.key"))
     stage.edgeheal(
