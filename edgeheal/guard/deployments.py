@@ -73,19 +73,9 @@ class Deployments:
                 self._blocks.found = DAMAGED
         return self._blocks.found
 
-    @property
-    def newer(self) -> bool:
-        """A newer EdgeHeal wrote it: nothing is moved."""
-        return self._blocks.found == NEWER
-
-    @property
-    def seq(self) -> int:
-        """How often the record was written."""
-        return self._blocks.seq
-
     def commit(self, draft: AppState) -> None:
         """Make `draft` the state: durable and read back, else Refused and nothing has changed."""
-        if self.newer:
+        if self._blocks.found == NEWER:  # a newer EdgeHeal wrote it: nothing is moved
             raise Refused(reasons.UNKNOWN_VERSION, "written by a newer EdgeHeal")
         if not self._volatile:
             try:
@@ -162,7 +152,7 @@ class Deployments:
         one = draft.deployments[self.find(image).id]
         after, duty = self._decide(one, table.E_TRY)
         if after == TRIAL:
-            one.soak_left, one.tried = soak_s, self.seq + 1
+            one.soak_left, one.tried = soak_s, self._blocks.seq + 1
         one.state, one.data = after, data
         self._leave(draft, one)
         self._done(draft, image, table.E_TRY)
@@ -182,7 +172,7 @@ class Deployments:
         draft = self.state.copy()
         one = draft.deployments[self.find(image).id]
         one.state, _ = self._decide(one, table.E_SOAKED)
-        one.marked, one.soak_left = self.seq + 1, 0
+        one.marked, one.soak_left = self._blocks.seq + 1, 0
         if config >= 0:
             one.config, one.config_size, one.config_mtime = config, config_size, config_mtime
             draft.config = max(config, draft.config)
@@ -257,7 +247,7 @@ class Deployments:
             if goes is not None:
                 draft.before, draft.run, changed = one.id, goes.id, True
         if hold:
-            draft.held = (reasons.REVOKED if one.reason == table.R_REVOKED else reasons.LAST_GOOD, self.seq + 1)
+            draft.held = (reasons.REVOKED if one.reason == table.R_REVOKED else reasons.LAST_GOOD, self._blocks.seq + 1)
         elif changed:
             draft.held = (0, 0)
         self._done(draft, one.id, event)
