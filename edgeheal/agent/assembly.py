@@ -48,6 +48,7 @@ from edgeheal.core.version import VERSION
 from edgeheal.engine.state import initial
 from edgeheal.journal.records import DecidedLine, Outcome, When
 from edgeheal.wire import guard_frames, standin
+from edgeheal.wire.guard_event import Event
 
 
 class Agent:
@@ -133,7 +134,7 @@ class Agent:
         self.catalog = Catalog(hear, self.layout.tree)
         self.processes = Processes(hear, every_s=config.sampling.every_ms / 1000, suspected_s=config.sampling.suspected_ms / 1000)
         self.probes = Probes(hear, self.guard.probe, clock, self._ready_by_probe)
-        disks = {"var": self.layout.var, "store": self.layout.store, "data": self.layout.data, "run": self.layout.run}
+        disks = {"var": self.layout.var, "store": self.layout.store, "data": self.layout.data, "run": self.layout.run, **mounts_of(config)}
         self.host = Host(hear, self.workers, disks, clock, every_s=max(1.0, config.sampling.every_ms / 1000))
         self.kernel = Kernel(hear, clock, self.processes.app_of)
         self.metrics = Metrics(hear, self.layout.metric_socket, clock, self.processes.uid_of)
@@ -152,6 +153,7 @@ class Agent:
             brain.listen(heed)
         self.guard.on_hello = self._greeted
         self.guard.on_lost = self._guard_lost
+        self.guard.on_event = self._guard_told
         sources: list[tuple[str, object]] = [
             ("guard", self.guard), ("alarm", self.alarm), ("disk", self.disk), ("journal", self.journal), ("recorder", self.recorder), ("spool", self.spool),
             ("workers", self.workers), ("processes", self.processes), ("probes", self.probes), ("host", self.host), ("kernel", self.kernel),
@@ -214,6 +216,11 @@ class Agent:
         self.clock.box_is(hello.box_s)
         self.tools.boundary = hello.boundary
         self.tools.words_go()
+
+    def _guard_told(self, event: Event) -> None:
+        """What is no signal: how a signed word ended."""
+        if event.kind == guard_frames.EV_DONE:
+            self.tools.word_ended(event)
 
     def _guard_lost(self) -> None:
         self.executor.guard_lost()
@@ -295,6 +302,11 @@ def device_words(app: App, config: Config) -> DeviceWords:
         soak_s=app.soak_s, soak_min_s=config.guard.soak_min_s, actuates=app.actuates, memory_kib=limits.memory_kib, files=limits.files, tasks=limits.tasks,
         devices=app.devices, needs=needs,
     )  # fmt: skip
+
+
+def mounts_of(config: Config) -> dict[str, str]:
+    """The further mounts that matter, by their path."""
+    return {path.strip("/").replace(":", "-")[-48:] or "root": path for path in config.sampling.mounts}
 
 
 def need_of(word: str, *, hard: bool) -> NeedSpec:

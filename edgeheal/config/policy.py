@@ -65,5 +65,5 @@ def _thresholds(limit: Limit) -> Thresholds:
         memory_low_permille=limit.memory_low_permille, leak_warn_s=float(limit.leak_warn_s), leak_min_points=limit.leak_points,
         leak_min_window_s=float(limit.leak_window_s), crash_loop_exits=loop.most, crash_loop_window_s=float(loop.per_s),
         standstill_ms=limit.standstill_ms, temperature_c=float(limit.temperature_c), foreign_restarts=foreign.most,
-        foreign_window_s=float(foreign.per_s),
+        foreign_window_s=float(foreign.per_s), link_down_s=limit.link_down_ms / 1_000, clock_untrusted_s=float(limit.clock_untrusted_s),
     )  # fmt: skip

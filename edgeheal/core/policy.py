@@ -75,6 +75,8 @@ class Thresholds:
     temperature_c: float = 85.0
     foreign_restarts: int = 5
     foreign_window_s: float = 900.0
+    link_down_s: float = 300.0
+    clock_untrusted_s: float = 21_600.0
 
 
 @dataclass(frozen=True, slots=True)

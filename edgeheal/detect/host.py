@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The box's figures: disk, inodes, memory, pressure, temperature, supply, wear - each a row with hysteresis and a hold.
+"""The box's figures: disk, inodes, memory, pressure, temperature, supply, wear, clock - each a row with hysteresis and a hold.
 
 Duty: from samples to conditions with a beginning and an end. Healthy look-alikes: a figure that hovers at its limit (hysteresis), a
-short peak (hold), one that cannot be read (unknown is no figure).
+short peak (hold), one that cannot be read (unknown is no figure), a clock that is set for the first time (only a clock that was trusted
+can jump), one that nobody has set yet.
 Invariant: a condition ends by a sample that says so, never by silence.
 """
 
@@ -13,6 +14,7 @@ from math import isfinite
 from edgeheal.core import host_metrics as names
 from edgeheal.core.incident import Evidence
 from edgeheal.core.kinds import Channel, EvidenceCode, SymptomKind, Verdict
+from edgeheal.core.now import NS
 from edgeheal.core.policy import Thresholds
 from edgeheal.core.signal import HostSample
 from edgeheal.core.symptom import Symptom
@@ -21,13 +23,17 @@ from edgeheal.detect.around import Around
 CONDITIONS_MOST = 64
 PRESSED_PERMILLE = 400.0
 LOADED_PERMILLE = 3_000.0
+STEP_TOLD_S = 30.0  # a jump of a trusted clock by less is left to the labels
 
 Limit = Callable[[Thresholds, HostSample], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`above`: bad above the limit, else below. `clear` x limit is where it is good again. `hold` samples in a row. `grave`: the box is at risk."""
+    """`above`: bad above the limit, else below. `clear` x limit is where it is good again. `hold` samples in a row. `grave`: the box is at risk.
+
+    `word`: said with the evidence where the metric has no subject of its own.
+    """
 
     kind: SymptomKind
     evidence: EvidenceCode
@@ -36,6 +42,7 @@ class Row:
     clear: float = 0.9
     hold: int = 1
     grave: Limit | None = None
+    word: str = ""
 
 
 E, S = EvidenceCode, SymptomKind
@@ -50,6 +57,7 @@ ROWS: dict[str, Row] = {
     names.HOST_FDS: Row(S.HOST_FDS, E.DESCRIPTORS, lambda _t, _: 900.0, hold=2),
     names.HOST_PIDS: Row(S.HOST_PIDS, E.THREADS, lambda _t, _: 900.0, hold=2),
     names.TEMPERATURE: Row(S.TEMPERATURE, E.TEMPERATURE_C, lambda t, s: min(s.limit, t.temperature_c) if s.limit > 0 else t.temperature_c, clear=0.95, hold=2),
+    names.THROTTLED: Row(S.TEMPERATURE, E.REASON, lambda _t, _: 0.5, clear=1.0, hold=3, word="throttled"),
     names.UNDERVOLTAGE: Row(S.UNDERVOLTAGE, E.UNDERVOLTAGE_MS, lambda _t, _: 0.5, clear=1.0),
     names.FLASH_WEAR: Row(S.FLASH_WEAR, E.REASON, lambda _t, _: 900.0, clear=1.0),
 }  # fmt: skip
@@ -65,6 +73,9 @@ class Host:
     pressure: dict[str, float] = field(default_factory=dict)
     trusted: bool = False
     stepped_ns: int = 0
+    stepped_s: float = 0.0
+    untrusted_ns: int = 0
+    untrusted: bool = False
 
 
 def pressed(mem: Host) -> bool:
@@ -81,15 +92,46 @@ def sampled(mem: Host, signal: HostSample, around: Around) -> tuple[Symptom, ...
         mem.pressure[name] = signal.value
         return ()
     if name == names.CLOCK_TRUSTED:
-        mem.trusted = signal.value > 0
-        return ()
+        return _trust(mem, around, trusted=signal.value > 0)
     if name == names.CLOCK_STEP:
-        mem.stepped_ns = around.ns
-        return ()
+        return _stepped(mem, signal.value, around)
     row = ROWS.get(name)
     if row is None:
         return ()
     return _row(mem, row, subject, signal, around)
+
+
+def _trust(mem: Host, around: Around, *, trusted: bool) -> tuple[Symptom, ...]:
+    mem.trusted = trusted
+    if not trusted:
+        mem.untrusted_ns = mem.untrusted_ns or around.ns
+        return ()
+    was, mem.untrusted, mem.untrusted_ns = mem.untrusted, False, 0
+    return (Symptom(S.CLOCK_UNTRUSTED, on=False, channel=Channel.KERNEL),) if was else ()
+
+
+def _stepped(mem: Host, step_s: float, around: Around) -> tuple[Symptom, ...]:
+    """A jump. Nothing that is decided depends on it; a trusted clock that jumps is told."""
+    mem.stepped_ns, mem.stepped_s = around.ns, step_s
+    if not mem.trusted or abs(step_s) < STEP_TOLD_S:
+        return ()
+    return (Symptom(S.CLOCK_STEP, channel=Channel.KERNEL, evidence=(Evidence(E.CLOCK_STEP_S, round(step_s, 1), STEP_TOLD_S),)),)
+
+
+def due(mem: Host, around: Around) -> int:
+    """When a clock that nobody sets is told; 0 = no need."""
+    return mem.untrusted_ns + round(around.limits.clock_untrusted_s * NS) if mem.untrusted_ns and not mem.untrusted else 0
+
+
+def tick(mem: Host, around: Around) -> tuple[Symptom, ...]:
+    """Nobody has set the clock for long."""
+    at = due(mem, around)
+    if not at or around.ns < at:
+        return ()
+    mem.untrusted = True
+    took_s = (around.ns - mem.untrusted_ns) / NS
+    fact = Evidence(E.REASON, round(took_s), around.limits.clock_untrusted_s, "nobody has set the clock")
+    return (Symptom(S.CLOCK_UNTRUSTED, channel=Channel.KERNEL, evidence=(fact,), detect_ms=round(took_s * 1000)),)
 
 
 def _row(mem: Host, row: Row, subject: str, signal: HostSample, around: Around) -> tuple[Symptom, ...]:
@@ -133,6 +175,6 @@ def _symptom(mem: Host, row: Row, subject: str, signal: HostSample, around: Arou
     grave = _is_grave(row, signal.value, around, signal)
     if grave and signal.metric not in mem.grave:
         mem.grave.append(signal.metric)
-    fact = Evidence(row.evidence, round(signal.value, 3), round(limit, 3), subject)
+    fact = Evidence(row.evidence, round(signal.value, 3), round(limit, 3), subject or row.word)
     channel = Channel.HARDWARE if row.kind in (S.UNDERVOLTAGE, S.TEMPERATURE, S.FLASH_WEAR) else Channel.KERNEL
     return Symptom(row.kind, "", subject, channel=channel, evidence=(fact,), serious=grave)

@@ -2,7 +2,8 @@
 """The way to the fleet, layer by layer.
 
 Duty: name the lowest layer that is down, once it stayed down. Healthy look-alike: a short outage (a broker restarted, a roaming modem).
-Invariant: an outage is never a reason to act on an app; it is told when it is over, or while another way exists.
+Invariants: an outage is never a reason to act on an app; it is told when it is over, or while another way exists. A layer that fails shows
+that those below it on the same way work: a refused connect had an address to go to, so the name was found.
 """
 
 from dataclasses import dataclass, field
@@ -14,18 +15,19 @@ from edgeheal.core.signal import LinkIs
 from edgeheal.core.symptom import Symptom
 from edgeheal.detect.around import Around
 
-HELD_S = 300
 LAYERS = ("carrier", "address", "route", "dns", "tcp", "tls", "broker", "controller")
 KINDS = {"carrier": SymptomKind.CARRIER, "address": SymptomKind.ADDRESS, "route": SymptomKind.ROUTE, "dns": SymptomKind.DNS}
 NETWORK = LAYERS[:4]
+WAY = LAYERS[3:7]  # what one connect goes through, in this order
 
 
 @dataclass(slots=True)
 class Link:
-    """`down`: layer -> since (mono ns). `told`: the symptom that is on, 0 = none."""
+    """`down`: layer -> since (mono ns). `told`: the symptom that is on, 0 = none; `layer`: what it was told of."""
 
     down: dict[str, int] = field(default_factory=dict)
     told: int = 0
+    layer: str = ""
 
 
 def lowest(mem: Link) -> str:
@@ -39,29 +41,36 @@ def heard(mem: Link, signal: LinkIs, around: Around) -> tuple[Symptom, ...]:
         return ()
     if not signal.up:
         mem.down.setdefault(signal.layer, around.ns)
-        return ()
-    mem.down.pop(signal.layer, None)
-    if signal.layer in ("broker", "controller"):  # what is above works, so what is below does
-        for layer in LAYERS[: LAYERS.index(signal.layer)]:
-            mem.down.pop(layer, None)
-    if mem.told and not lowest(mem):
-        kind, mem.told = SymptomKind(mem.told), 0
-        return (Symptom(kind, on=False),)
-    return ()
+        below = WAY[: WAY.index(signal.layer)] if signal.layer in WAY else ()
+    else:
+        mem.down.pop(signal.layer, None)
+        # what is above works, so what is below does
+        below = LAYERS[: LAYERS.index(signal.layer)] if signal.layer in ("broker", "controller") else ()
+    for layer in below:
+        mem.down.pop(layer, None)
+    return _over(mem) if mem.told and mem.layer not in mem.down else ()
 
 
-def due(mem: Link) -> int:
-    """When an outage has lasted long enough to be told."""
-    return 0 if mem.told or not mem.down else min(mem.down.values()) + HELD_S * NS
+def _over(mem: Link) -> tuple[Symptom, ...]:
+    kind, mem.told, mem.layer = SymptomKind(mem.told), 0, ""
+    return (Symptom(kind, on=False),)
+
+
+def due(mem: Link, around: Around) -> int:
+    """When an outage has lasted long enough to be told, or to be told of a lower layer than it was."""
+    layer = lowest(mem)
+    return 0 if not layer or layer == mem.layer else mem.down[layer] + round(around.limits.link_down_s * NS)
 
 
 def tick(mem: Link, around: Around) -> tuple[Symptom, ...]:
     """An outage that lasted."""
-    at = due(mem)
+    at = due(mem, around)
     if not at or around.ns < at:
         return ()
-    layer = lowest(mem)
+    over = _over(mem) if mem.told else ()
+    mem.layer = layer = lowest(mem)
     kind = KINDS.get(layer, SymptomKind.BROKER)
     mem.told = int(kind)
-    fact = Evidence(EvidenceCode.LINK_DOWN_S, round((around.ns - mem.down[layer]) / NS), HELD_S, layer)
-    return (Symptom(kind, channel=Channel.AGENT, evidence=(fact,), detail=layer, detect_ms=HELD_S * 1000),)
+    held_s = around.limits.link_down_s
+    fact = Evidence(EvidenceCode.LINK_DOWN_S, round((around.ns - mem.down[layer]) / NS), held_s, layer)
+    return (*over, Symptom(kind, channel=Channel.AGENT, evidence=(fact,), detail=layer, detect_ms=round(held_s * 1000)))

@@ -145,6 +145,16 @@ BOX: dict[type[sig.Signal], Callable[[BoxSenses, Any, Around], Found]] = {
 }
 
 
+def box_due(mem: BoxSenses, around: Around) -> int:
+    """The first deadline of the box's detectors, 0 = none."""
+    return min((d for d in (link.due(mem.link, around), host.due(mem.host, around)) if d), default=0)
+
+
+def box_tick(mem: BoxSenses, around: Around) -> Found:
+    """What became a symptom of the box by time alone."""
+    return link.tick(mem.link, around) + host.tick(mem.host, around)
+
+
 def app_due(mem: AppSenses, around: Around) -> int:
     """The first deadline of one app's detectors, 0 = none."""
     dues = (exits.due(mem.ends, around), hang.due(mem.beat), sensors.due(mem.sensed, around), foreign.due(mem.hands, around))

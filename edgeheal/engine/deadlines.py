@@ -13,9 +13,9 @@ from edgeheal.core.kinds import IncidentState, SymptomKind
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
 from edgeheal.core.values import replace
-from edgeheal.detect import link, probes
+from edgeheal.detect import probes
 from edgeheal.detect.growth import suspected
-from edgeheal.detect.senses import app_due, app_tick
+from edgeheal.detect.senses import app_due, app_tick, box_due, box_tick
 from edgeheal.engine import care, outcome
 from edgeheal.engine.notice import notice
 from edgeheal.engine.orders import resumed
@@ -81,8 +81,8 @@ def _senses(turn: Turn) -> None:
             due = max(due, turn.ns + NS // 10) if due else 0
         senses.sooner(due)
     box = turn.around("")
-    found += link.tick(senses.box.link, box)
-    senses.sooner(link.due(senses.box.link))
+    found += box_tick(senses.box, box)
+    senses.sooner(box_due(senses.box, box))
     for symptom in found:
         if symptom.app in turn.apps and symptom.serious and symptom.on:
             turn.move(symptom.app, AppEvent.FAIL)

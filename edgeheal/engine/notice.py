@@ -47,7 +47,7 @@ PARENT: dict[SymptomKind, CauseKind] = {
 # symptoms that happened and are over: nothing will say that they end
 PASSING = frozenset({
     S.UNPLANNED_BOOT, S.WATCHDOG, S.DISK_ERRORS, S.USB_RESET, S.RECORD_DAMAGED, S.IMAGE_DIFFERS, S.IMAGE_ROT, S.RESTART_CUT, S.STANDSTILL, S.KERNEL_FAULT,
-    S.HARDWARE_ERROR,
+    S.HARDWARE_ERROR, S.CLOCK_STEP,
 })  # fmt: skip
 _PASSING_SELF = frozenset({"fault", "too large"})
 SIGNS_MOST, ONSETS_MOST, EVIDENCE_MOST, ALSO_MOST = 32, 64, 3, 16

@@ -23,7 +23,7 @@ from edgeheal.core.now import Now
 from edgeheal.core.policy import Policy
 from edgeheal.core.symptom import Symptom
 from edgeheal.core.values import replace
-from edgeheal.detect import foreign, link
+from edgeheal.detect import foreign
 from edgeheal.detect import senses as detectors
 from edgeheal.engine import care, deadlines, facts, orders, outcome
 from edgeheal.engine.notice import frames_came, notice, release
@@ -83,7 +83,7 @@ def _heard(turn: Turn, signal: Any) -> Found:
         return ()
     around = turn.around("")
     found = hear_box(senses.box, signal, around)
-    senses.sooner(link.due(senses.box.link))
+    senses.sooner(detectors.box_due(senses.box, around))
     return found
 
 
