@@ -24,7 +24,12 @@ class ProbeSpec:
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """A metric the app promises: value = integer x 10^exp; 0 for every_ms, stuck_ms, step_max = not promised."""
+    """A metric the app promises, or a sensor that we read: value = integer x 10^exp; 0 for every_ms, stuck_ms, step_max, rate_max = not promised.
+
+    `rate_max`: most change a second. `learn_ms`: after so long what is unusual here is a symptom, 0 = never. `sibling`: the one beside it that
+    measures the same. `source`: the device it is a channel of, `bus`: the line that the device is on, `power`: the line of
+    `hooks/power-cycle.targets` that feeds it, 0 = none. `scale`, `offset`: value = raw x scale + offset, where we know.
+    """
 
     name: str
     unit: str = ""
@@ -34,6 +39,14 @@ class MetricSpec:
     step_max: float = 0.0
     every_ms: int = 0
     stuck_ms: int = 0
+    rate_max: float = 0.0
+    learn_ms: int = 0
+    sibling: str = ""
+    source: str = ""
+    bus: str = ""
+    power: int = 0
+    scale: float = 1.0
+    offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,7 @@ class SymptomKind(IntEnum):
     LEFTOVERS = 65
     KERNEL_FAULT = 66
     HARDWARE_ERROR = 67
+    SENSOR_FAST = 68
 
 
 class CauseKind(IntEnum):
@@ -359,6 +360,10 @@ class EvidenceCode(IntEnum):
     SAME_TIME_APPS = 43
     CLOCK_STEP_S = 44
     REASON = 45
+    SENSOR_UNUSUAL = 46
+    SENSOR_RATE = 47
+    SENSOR_APART = 48
+    GROWS_WHILE = 49
 
 
 class ImageStatus(IntEnum):

@@ -36,10 +36,11 @@ class PolicyIs(Signal):
 
 @dataclass(frozen=True, slots=True)
 class CatalogIs(Signal):
-    """Apps that exist here, as plain values (tuple of `core.app.AppSpec.to_plain`)."""
+    """Apps that exist here, as plain values (tuple of `core.app.AppSpec.to_plain`). `box`: the same of the box itself, None = it promises nothing."""
 
     TAG: ClassVar[int] = 3
     apps: Plain = ()
+    box: Plain = None
 
 
 @dataclass(frozen=True, slots=True)

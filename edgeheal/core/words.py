@@ -34,7 +34,8 @@ SYMPTOMS: dict[SymptomKind, str] = {
     _S.PROBE_FAILED: "probe failed", _S.MEMORY_GROWTH: "memory grows", _S.FD_GROWTH: "descriptors grow", _S.THREAD_GROWTH: "threads grow",
     _S.CHILD_GROWTH: "children grow", _S.ZOMBIES: "zombies", _S.CPU_SPIN: "spins", _S.OOM_KILL: "out of memory", _S.SENSOR_MISSING: "silent",
     _S.SENSOR_STUCK: "stuck", _S.SENSOR_RANGE: "out of range", _S.SENSOR_JUMP: "jumps", _S.SENSOR_NOISE: "noisy", _S.SENSOR_DRIFT: "drifts",
-    _S.SENSOR_SCALE: "changed scale", _S.SENSOR_DEFAULT: "sends a default", _S.LOG_ERROR: "errors in the log", _S.LOG_CRASH: "crash in the log",
+    _S.SENSOR_SCALE: "changed scale", _S.SENSOR_DEFAULT: "sends a default", _S.SENSOR_FAST: "changes too fast",
+    _S.LOG_ERROR: "errors in the log", _S.LOG_CRASH: "crash in the log",
     _S.DISK_SPACE: "disk nearly full", _S.DISK_INODES: "inodes nearly used up", _S.DISK_READONLY: "disk is read-only", _S.DISK_ERRORS: "disk errors",
     _S.HOST_MEMORY: "box short of memory", _S.HOST_PRESSURE: "box under pressure", _S.TEMPERATURE: "too hot", _S.UNDERVOLTAGE: "supply too low",
     _S.CLOCK_STEP: "clock stepped", _S.CLOCK_UNTRUSTED: "clock not trusted", _S.CARRIER: "no carrier", _S.ADDRESS: "no address", _S.ROUTE: "no route",
@@ -87,6 +88,8 @@ EVIDENCE: dict[EvidenceCode, str] = {
     _E.GAP_MS: "gap {v} ms", _E.HOST_PRESSURE_PERMILLE: "pressure {v} permille", _E.BOOTS_IN_WINDOW: "{v} boots, limit {l}",
     _E.TEMPERATURE_C: "{v} C of {l}", _E.LINE: "{t}", _E.SIBLINGS_OK: "{v} siblings ok", _E.POWER_OF_TEN: "off by 10^{v}", _E.START_MS: "start took {v} ms",
     _E.DROPPED: "{v} dropped", _E.SAME_TIME_APPS: "{v} apps at once", _E.CLOCK_STEP_S: "clock stepped {v} s", _E.REASON: "",
+    _E.SENSOR_UNUSUAL: "{t} {v}, usual up to {l}", _E.SENSOR_RATE: "{t} changes {v} a second, limit {l}",
+    _E.SENSOR_APART: "{v} apart from {t}, usual up to {l}", _E.GROWS_WHILE: "grows only while {t} is down, {v} of {l} times",
 }  # fmt: skip
 
 SEVERITIES = {Severity.INFO: "info", Severity.WARNING: "warn", Severity.ERROR: "ERR", Severity.CRITICAL: "CRIT"}
