@@ -191,6 +191,8 @@ class FolderDisk:
         self._asked: SimpleQueue[tuple[int, Sequence[Op]] | None] = SimpleQueue()
         self._answers: SimpleQueue[tuple[int, Ended]] = SimpleQueue()
         self._out: dict[int, Done] = {}
+        self._since: dict[int, int] = {}
+        self._longest_ns = 0
         self._tickets = 0
         self._awaited = 0  # the ticket that the loop's thread blocks on: its end needs no bell
         self._look_ns = 0
@@ -203,6 +205,7 @@ class FolderDisk:
             self._thread.start()
         self._tickets += 1
         self._out[self._tickets] = done
+        self._since[self._tickets] = time.monotonic_ns()
         self._asked.put((self._tickets, ops))
         return self._tickets
 
@@ -213,7 +216,7 @@ class FolderDisk:
         try:
             while ticket in self._out:
                 got, ended = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
-                self._out.pop(got)(ended)
+                self._give(got, ended)
                 if got == ticket:
                     return ended
         except Empty:
@@ -253,7 +256,18 @@ class FolderDisk:
                 ticket, ended = self._answers.get_nowait()
             except Empty:
                 return
-            self._out.pop(ticket)(ended)
+            self._give(ticket, ended)
+
+    def longest_ms(self) -> int:
+        """The longest that a batch took (or has been out) since this was asked last, from its being asked for."""
+        now_ns = time.monotonic_ns()
+        longest_ns = max(self._longest_ns, now_ns - min(self._since.values(), default=now_ns))
+        self._longest_ns = 0
+        return longest_ns // 1_000_000
+
+    def _give(self, ticket: int, ended: Ended) -> None:
+        self._longest_ns = max(self._longest_ns, time.monotonic_ns() - self._since.pop(ticket))
+        self._out.pop(ticket)(ended)
 
     def due(self) -> int:
         """Only while a batch is out that somebody waited for in vain."""

@@ -28,6 +28,7 @@ from edgeheal.agent.brain import Brain
 from edgeheal.agent.clock import SystemClock, boot_id
 from edgeheal.agent.control import ControlServer
 from edgeheal.agent.executor import Executor
+from edgeheal.agent.itself import Itself
 from edgeheal.agent.loop import Loop
 from edgeheal.agent.reporter import Reporter
 from edgeheal.agent.sensors import promised, sources_of
@@ -138,6 +139,7 @@ class Agent:
         self.host = Host(hear, self.workers, disks, clock, every_s=max(1.0, config.sampling.every_ms / 1000))
         self.kernel = Kernel(hear, clock, self.processes.app_of)
         self.metrics = Metrics(hear, self.layout.metric_socket, clock, self.processes.uid_of)
+        self.itself = Itself(hear, self, clock, memory_kib=config.thresholds.agent_memory_kib, every_s=config.sampling.every_ms / 1000)
         self.logs = Logs(hear, self._open_log, self._truncate, clock)
 
     def _link(self, config: Config) -> "object":
@@ -157,13 +159,27 @@ class Agent:
         sources: list[tuple[str, object]] = [
             ("guard", self.guard), ("alarm", self.alarm), ("disk", self.disk), ("journal", self.journal), ("recorder", self.recorder), ("spool", self.spool),
             ("workers", self.workers), ("processes", self.processes), ("probes", self.probes), ("host", self.host), ("kernel", self.kernel),
-            ("metrics", self.metrics), ("logs", self.logs), ("control", self.control), *sources_of(self.sensors, brain.hear, self.workers),
+            ("metrics", self.metrics), ("logs", self.logs), ("itself", self.itself), ("control", self.control), *sources_of(self.sensors, brain.hear, self.workers),
         ]  # fmt: skip
         if self.link is not None:
             sources.append(("link", self.link))
         for name, source in sources:
             self.loop.add(name, source)  # type: ignore[arg-type]
         self._say_config(self.force)
+
+    # -- what `Itself` asks
+
+    def gap_ms(self) -> int:
+        """See `itself.Figures`."""
+        return self.loop.gap_ms()
+
+    def medium_ms(self) -> int:
+        """See `itself.Figures`."""
+        return self.disk.longest_ms()
+
+    def dropped(self) -> int:
+        """See `itself.Figures`."""
+        return self.brain.dropped
 
     # -- running
 

@@ -30,6 +30,12 @@ class Loop:
         self._stop = False
         self.turns = 0
         self.longest_gap_ms = 0
+        self._recent_gap_ms = 0
+
+    def gap_ms(self) -> int:
+        """The longest call of a source since this was asked last."""
+        longest, self._recent_gap_ms = self._recent_gap_ms, 0
+        return longest
 
     def add(self, name: str, source: Source) -> None:
         """Drive `source` from now on; `name` is what a fault of it is reported under."""
@@ -91,3 +97,4 @@ class Loop:
                 self._emit(SelfSaid(part=name, what="fault", ok=False, value=count, text=f"{type(fault).__name__}: {fault}"[:200]))
         took_ms = (time.monotonic_ns() - started) // 1_000_000
         self.longest_gap_ms = max(self.longest_gap_ms, took_ms)
+        self._recent_gap_ms = max(self._recent_gap_ms, took_ms)

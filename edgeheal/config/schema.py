@@ -161,7 +161,10 @@ class Sampling:
     every_ms: int = entry(Millis(250, HOUR), 10 * S, "at rest")
     suspected_ms: int = entry(Millis(100, HOUR), S, "while something is suspected; at most `every`")
     mounts: tuple[str, ...] = entry(
-        Items(FilePath(absolute=True, required=True), 16), (), "folders on further mounts that matter: their space, their inodes and whether they answer", touches="restart of the agent"
+        Items(FilePath(absolute=True, required=True), 16),
+        (),
+        "folders on further mounts that matter: their space, their inodes and whether they answer",
+        touches="restart of the agent",
     )
 
 
@@ -183,6 +186,7 @@ class Limit:
     )
     standstill_ms: int = entry(Millis(S, HOUR), _T.standstill_ms, "a gap of the agent's own loop this long means that the box stood still")
     temperature_c: int = entry(Celsius(20, 150), int(_T.temperature_c), "hotter than this is a symptom")
+    agent_memory_kib: int = entry(Kibibytes(16_384, 1 << 22), 65_536, "more resident memory of the agent itself is a symptom")
     link_down_ms: int = entry(Millis(S, DAY), round(_T.link_down_s * 1_000), "a layer of the way to the fleet that is down for so long is a symptom")
     clock_untrusted_s: int = entry(Seconds(1, 30 * 86_400), int(_T.clock_untrusted_s), "a wall clock that nobody has set for so long is told")
 

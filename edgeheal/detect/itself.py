@@ -25,6 +25,8 @@ WORDS: dict[str, SymptomKind] = {
     "memory": S.AGENT_SELF,
     "ring": S.AGENT_SELF,
     "too large": S.AGENT_SELF,
+    "budget": S.AGENT_SELF,
+    "dropped": S.AGENT_SELF,
     "twin": S.TWIN,
     "stale": S.TRUST_STALE,
     "rot": S.IMAGE_ROT,
