@@ -187,6 +187,9 @@ class SymptomKind(IntEnum):
     SENSOR_FAST = 68
 
 
+SENSOR_SYMPTOMS = frozenset(kind for kind in SymptomKind if kind.name.startswith("SENSOR_"))
+
+
 class CauseKind(IntEnum):
     """What is to blame."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edgeheal.core.incident import Evidence
-from edgeheal.core.kinds import CauseKind, ChangeKind, EvidenceCode, SymptomKind
+from edgeheal.core.kinds import SENSOR_SYMPTOMS, CauseKind, ChangeKind, EvidenceCode, SymptomKind
 from edgeheal.diagnose.scene import Scene
 
 C, E, S = CauseKind, EvidenceCode, SymptomKind
@@ -20,7 +20,6 @@ CHANGE_S = 86_400.0
 STOPS = frozenset({15, 2, 1, 3})  # signals that a hand sends: TERM, INT, HUP, QUIT
 FAULTS = frozenset({11, 7, 4, 8, 6, 5, 31})  # signals that a fault of the program raises: SEGV, BUS, ILL, FPE, ABRT, TRAP, SYS
 _APP_DOWN = frozenset({S.EXIT, S.CRASH_LOOP, S.START_FAILED, S.START_SLOW, S.HANG, S.PROBE_FAILED, S.OOM_KILL, S.LOG_CRASH})
-_SENSOR = frozenset({S.SENSOR_MISSING, S.SENSOR_STUCK, S.SENSOR_RANGE, S.SENSOR_JUMP, S.SENSOR_SCALE, S.SENSOR_NOISE, S.SENSOR_DRIFT, S.SENSOR_DEFAULT, S.SENSOR_FAST})
 _GROWTH = {
     S.MEMORY_GROWTH: C.APP_MEMORY,
     S.MEMORY_LIMIT: C.APP_MEMORY,
@@ -95,7 +94,7 @@ def port_held(s: Scene) -> Iterator[Word]:
 
 def needs_down(s: Scene) -> Iterator[Word]:
     """What it needs is not ready."""
-    if s.down_needs and (s.symptom.kind in _APP_DOWN or s.symptom.kind in _SENSOR):
+    if s.down_needs and (s.symptom.kind in _APP_DOWN or s.symptom.kind in SENSOR_SYMPTOMS):
         yield Word(C.DEPENDENCY, 150.0, _fact(E.REASON, len(s.down_needs), 0, s.down_needs[0]), s.down_needs[0])
 
 
@@ -166,7 +165,7 @@ def probe_alone(s: Scene) -> Iterator[Word]:
 
 def app_alive(s: Scene) -> Iterator[Word]:
     """A sensor is silent or stuck while the app is well: not the app."""
-    if s.symptom.kind not in _SENSOR:
+    if s.symptom.kind not in SENSOR_SYMPTOMS:
         return
     if s.alive:
         yield Word(C.APP_CRASH, 0.15, _fact(E.APP_ALIVE, s.alive_by, speaks_for=False))
