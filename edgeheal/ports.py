@@ -130,6 +130,9 @@ class Spool(Source, Protocol):
         `incident`: its number, so that a later revision may stand for an earlier one; `at_s`: wall label.
         """
 
+    def waits(self, fingerprint: bytes) -> bool:
+        """Whether a record of this fingerprint, of whatever session, waits to be sent."""
+
     def pending(self, most: int, skip: Container[tuple[bytes, int]] = ()) -> list[tuple[bytes, int, bytes]]:
         """The next records to send as (session, seq, body), gravest first, oldest first within. `skip`: those that are on their way."""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from edgeheal.core import reasons
-from edgeheal.core.errors import AgentUnreachableError, EdgeHealError
+from edgeheal.core.errors import AgentUnreachableError, EdgeHealError, RefusedByPolicyError
 from edgeheal.wire import guard_frames as f
 from edgeheal.wire.guard_event import Event
 
@@ -208,6 +208,10 @@ class GuardClient:
         """Ask for the present of all apps and their images."""
         return self.ask(f.STATUS, self._seen)
 
+    def confirm_soon(self) -> None:
+        """What was heard is safe: say so at the next turn."""
+        self._due_ack_ns = 1
+
     def probe(self, app: str, index: int, told: Callable[[int, int, int], None]) -> bool:
         """Have the guard run probe number `index` of the app; `told(verdict, took ms, reason)`."""
 
@@ -366,13 +370,13 @@ class GuardDoor:
     """One blocking conversation, for the command line: `with GuardDoor(path) as door: door.ask(verb, app=...)`."""
 
     def __init__(self, path: str, *, timeout_s: float = 30.0) -> None:
-        """Connects and greets; AgentUnreachableError when nobody is there."""
+        """Connects and greets; AgentUnreachableError when nobody is there, RefusedByPolicyError when the door is closed to us."""
         self._number = 0
         self._timeout_s = timeout_s
         try:
             self._sock = _connect(path)
         except PermissionError:
-            raise AgentUnreachableError("the guard's door is closed to you", place=path, hint="be root, or a member of the group edgeheal") from None
+            raise RefusedByPolicyError("the guard's door is closed to you", place=path, hint="be root, or a member of the group edgeheal") from None
         except OSError as fault:
             raise AgentUnreachableError(f"no guard answers: {fault.strerror}", place=path) from None
         answer = self.ask(f.HELLO, a=f.VERSION)

@@ -145,6 +145,10 @@ class Spool:
 
     # -- the link's side
 
+    def waits(self, fingerprint: bytes) -> bool:
+        """See `ports.Spool.waits`."""
+        return any(self._index.head(row).fingerprint == fingerprint for row in self._index.gravest())
+
     def pending(self, most: int, skip: Container[Key] = ()) -> list[tuple[bytes, int, bytes]]:
         """See `ports.Spool.pending`. After a break with several on their way they come one at a time, until it is clear which is to blame."""
         suspect = self._blame.next(self._waits)

@@ -37,6 +37,8 @@ class Reporter:
         self._journal.keep(Told(When.of(now), self._session, seq, incident.number, incident.revision, body))
 
     def result(self, result: Result) -> None:
-        """One step of a command's life; durable before the step is taken."""
+        """One step of a command's life; durable before the step is taken. The same step that still waits (told before we died) is not told again."""
         severity = int(Severity.WARNING)
+        if self._spool.waits(result.fingerprint):
+            return
         self._spool.put(results.encode(result), severity=severity, fingerprint=result.fingerprint, critical=True, at_s=result.at_s)

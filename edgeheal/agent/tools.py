@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people's tools get from the agent: the words of the control socket, and events for those who watch.
 
-Duty: answer status, incidents, explain, link; tell changes. Carry signed words between link and guard. It moves nothing itself.
+Duty: answer status, incidents, explain, link; read the config again when asked; tell changes. Carry signed words between link and guard. It moves nothing itself.
 Invariants: an answer is made from what is known now; an app's change is told once, after the turn in which it happened.
 """
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgeheal.adapters.mqtt.down import Down
     from edgeheal.agent.assembly import Agent
     from edgeheal.agent.words import SignedWords
+    from edgeheal.wire.guard_event import Event
 
 _RANK = {Shown.OK: 0, Shown.PAUSED: 1, Shown.UNKNOWN: 2, Shown.HEALING: 3, Shown.NEEDS_YOU: 4}
 
@@ -40,7 +41,7 @@ class Tools:
 
     def handlers(self) -> dict[str, Handler]:
         """The words of the control socket."""
-        return {"status": self.status, "incidents": self.incidents, "explain": self.explain, "link": self.link, "hello": self.hello}
+        return {"status": self.status, "incidents": self.incidents, "explain": self.explain, "link": self.link, "hello": self.hello, "reload": self.reload}
 
     # -- answers
 
@@ -117,6 +118,12 @@ class Tools:
         """The link alone."""
         return {"fleet": self._fleet()}
 
+    def reload(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Read the config's files again; what is in force then. Whoever may ask may only have read what root wrote."""
+        self._agent.reload()
+        force = self._agent.force
+        return {"source": force.source, "problems": len(force.problems)}
+
     def incidents(self, request: dict[str, Any]) -> dict[str, Any]:
         """Incidents, newest last; `open` only those that are."""
         found = [view.incident_document(i) for i in self._agent.past.all()]
@@ -154,13 +161,20 @@ class Tools:
 
     # -- signed words
 
-    def word_came(self, word: "Down") -> None:
-        """From the fleet, to the guard."""
+    def _signed(self) -> "SignedWords":
         if self._words is None:
             from edgeheal.agent.words import SignedWords
 
             self._words = SignedWords(self._agent.guard, self._agent.reporter.result, self._agent.clock.now)
-        self._words.take(word)
+        return self._words
+
+    def word_came(self, word: "Down") -> None:
+        """From the fleet, to the guard."""
+        self._signed().take(word)
+
+    def word_ended(self, event: "Event") -> None:
+        """From the guard, to the fleet."""
+        self._signed().ended(event)
 
     def words_go(self) -> None:
         """The guard is there."""

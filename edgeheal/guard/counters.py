@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 SIZE = 16_384
 MOST_KEYS = 128
 MOST_IDS = 256
+MOST_OPEN = 32
 MOST_LEAP = 2**32
+UNKNOWN = -1  # how an open act ended
 LONGEST_S = 30 * 86_400  # an id is forgotten at the latest after this much box time, whatever expiry its command claimed
 
 
@@ -46,7 +48,7 @@ class Counters:
             self.policy = max(self.policy, marks.highest("policy").get("", 0))
         ids = self._ids.load() or {}
         self._seen: dict[bytes, tuple[int, int]] = {bytes(row[0]): (int(row[1]), int(row[2])) for row in ids.get("ids", ())}
-        self._open: dict[bytes, tuple[int, str]] = {bytes(row[0]): (int(row[1]), str(row[2])) for row in ids.get("open", ())}
+        self._open: dict[bytes, tuple[int, str, int]] = {bytes(r[0]): (int(r[1]), str(r[2]), int((*r, UNKNOWN)[3])) for r in ids.get("open", ())}
         if self._ids.found == DAMAGED:
             self.damaged = True
 
@@ -71,31 +73,48 @@ class Counters:
         if len(self._seen) >= MOST_IDS:
             return reasons.TOO_MANY
         seen = {**self._seen, command: (box_s + min(max(lasts_s, 60), LONGEST_S), counter)}
+        acts = {**dict([*self._open.items()][1 - MOST_OPEN :]), command: (*act, UNKNOWN)}
         counters = {**self._counters, key: max(counter, self._counters.get(key, 0))}
         try:
-            self._keep_ids(seen, {**self._open, command: act})
+            self._keep_ids(seen, acts)
             self._store(counters, max(self.signed_s, issued_s))
         except OSError:
             return reasons.UNWRITABLE
         self._marks.say(f"counter {key} {counter}")
         return reasons.OK
 
-    def _keep_ids(self, seen: "dict[bytes, tuple[int, int]]", acts: "dict[bytes, tuple[int, str]]") -> None:
-        self._ids.store({"ids": [[k, until, n] for k, (until, n) in seen.items()], "open": [[k, action, app] for k, (action, app) in acts.items()]})
+    def _keep_ids(self, seen: "dict[bytes, tuple[int, int]]", acts: "dict[bytes, tuple[int, str, int]]") -> None:
+        self._ids.store({"ids": [[k, until, n] for k, (until, n) in seen.items()], "open": [[k, *act] for k, act in acts.items()]})
         self._seen, self._open = seen, acts
 
-    def open_acts(self) -> "dict[bytes, tuple[int, str]]":
-        """Commands that were spent and whose end was not told."""
+    def open_acts(self) -> "dict[bytes, tuple[int, str, int]]":
+        """Commands that were spent and whose end nobody has durably yet: (action, app, reason of the end or UNKNOWN)."""
         return dict(self._open)
 
-    def ended(self, command: bytes) -> None:
-        """Its end was told. Lost with us, it is told once more, as in doubt."""
-        acts = {k: act for k, act in self._open.items() if k != command}
-        if len(acts) < len(self._open):
-            try:
-                self._keep_ids(self._seen, acts)
-            except OSError:
-                self._open = acts
+    def knows(self, command: bytes) -> bool:
+        """Whether this very command was spent before."""
+        return command in self._seen
+
+    def is_open(self, command: bytes) -> bool:
+        """Whether the end of this command is still to be told, or to be confirmed."""
+        return command in self._open
+
+    def ended(self, command: bytes, reason: int) -> None:
+        """How it ended; kept until `told`."""
+        act = self._open.get(command)
+        if act is not None and act[2] == UNKNOWN:
+            self._change({**self._open, command: (act[0], act[1], reason)})
+
+    def told(self, command: bytes) -> None:
+        """Whoever follows has its end durably."""
+        if command in self._open:
+            self._change({k: act for k, act in self._open.items() if k != command})
+
+    def _change(self, acts: "dict[bytes, tuple[int, str, int]]") -> None:
+        try:
+            self._keep_ids(self._seen, acts)
+        except OSError:
+            self._open = acts
 
     def _store(self, counters: "dict[str, int]", signed_s: int) -> None:
         self._record.store({"counters": counters, "trust": self.trust, "policy": self.policy, "signed": signed_s, "damaged": self.damaged})

@@ -47,7 +47,7 @@ RIGHTS = {
     f.DROP: _R, f.RESTORE_CONFIG: _AP, f.SET_CONFIG: _R, f.SET_SECRET: _R, f.HOOK: _AP, f.REBOOT: _A | _R, f.ORDER: _A | _R, f.PAUSE: _P, f.RESUME: _P,
     f.IMPORT: _A | _R, f.PRESENT: _AP, f.HOLD_SOAK: _A, f.CHALLENGE: _AP, f.BUDGETS: _AP, f.OVERRIDE: _R, f.RELOAD_CONFIG: _R, f.HEARTBEAT: _A,
     f.VERIFY: _AP, f.CHECKS: _AP, f.TRUST: _R, f.READY: _A, f.APPROVE: _R,
-    f.REJECT: _P,
+    f.REJECT: _P, f.WHY: _AP,
 }  # fmt: skip
 
 INT = struct.Struct("i")
@@ -182,7 +182,7 @@ class Request:
 
 
 class Doors:
-    """Both sockets. `on_agent(True | False)` when the agent begins to follow, or is gone."""
+    """Both sockets. `on_agent(True | False)` when the agent begins to follow, or is gone; `on_confirmed(events)` when it has them durably."""
 
     def __init__(self, loop: "Loop") -> None:
         """Nothing is open before `open`."""
@@ -198,6 +198,7 @@ class Doors:
         self.refused = 0
         self.lost_events = 0
         self.on_agent: list[Callable[[bool], None]] = []
+        self.on_confirmed: list[Callable[[list[bytes]], None]] = []
 
     def verb(self, verb: int, handler: "Callable[[Request], int | None]") -> None:
         """Who carries out `verb`."""
@@ -247,9 +248,12 @@ class Doors:
         """The agent has everything up to this event durably."""
         for at, (number, _) in enumerate(self._kept):
             if number == seq:
+                confirmed = [event for _, event in self._kept[: at + 1]]
                 del self._kept[: at + 1]
                 if self._log is not None:
                     self._log.acked(seq)
+                for told in self.on_confirmed:
+                    told(confirmed)
                 return
 
     def remember(self, log: "EventLog") -> None:

@@ -27,6 +27,7 @@ from edgeheal.guard.parts import Parts
 from edgeheal.guard.steps import Refused, run
 from edgeheal.guard.trial import Trials
 from edgeheal.guard.trustkeep import TrustKeep
+from edgeheal.wire import guard_frames as f
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Monitor(keeper.Keeper):
         parts.admission = Admission(body, parts.trust, parts.until_proven)
         parts.trials = Trials(parts)
         Looking(parts).register()
+        body.doors.on_confirmed.append(self._confirmed)
         if parts.ledger.counters.open_acts():
             body.loop.later(parts.warrants.resume)
         if (body.config.get("watchdog") or {}).get("device"):
@@ -75,6 +77,12 @@ class Monitor(keeper.Keeper):
         self.on_config(body.config)
         then()
         run(self._prove(), lambda _: None)
+
+    def _confirmed(self, events: "list[bytes]") -> None:
+        """Ends of commands that the agent has durably."""
+        for event in events:
+            if event[1] == f.EV_DONE:
+                self._parts.ledger.counters.told(event[f.COMMAND_ID])
 
     def _load(self, name: str) -> AppKeep:
         """Read an app's records. With both bad, what the marks log remembers stands in until the rebuild is done."""

@@ -18,6 +18,7 @@ from edgeheal.core import reasons
 from edgeheal.core.deployment import GOOD, TRIAL, WRITTEN
 from edgeheal.core.version import BUILT_S
 from edgeheal.guard import asks, doors
+from edgeheal.guard.counters import UNKNOWN
 from edgeheal.guard.steps import Refused, run
 from edgeheal.wire import guard_frames as f
 
@@ -63,8 +64,10 @@ class Warrants:
             request.answer(said.reason)
             return
         code, done = said
+        counters = self._parts.ledger.counters
+        b = int(counters.is_open(bytes(done["command_id"]))) if code == reasons.REPLAY else int(done["counter"])
         tell: Callable[[int], None] = lambda reason: request.answer(  # noqa: E731
-            reason, app=done["app"], image=done["command_id"], a=int(done["action"]), b=int(done["counter"])
+            reason, app=done["app"], image=done["command_id"], a=int(done["action"]), b=b
         )
         if code == reasons.OK and done["kind"] == "command":
             self._parts.body.loop.later(lambda: self._carry(done, tell))
@@ -107,9 +110,11 @@ class Warrants:
         if done["app"] and app is None:
             return reasons.NO_SUCH_APP
         now = self.now_s()
+        key, command = bytes(done["by"]).hex(), bytes(done["command_id"])
+        if counters.knows(command):
+            return reasons.REPLAY
         if int(done["expires"]) < now:
             return reasons.EXPIRED
-        key, command = bytes(done["by"]).hex(), bytes(done["command_id"])
         reason = counters.judge(key, int(done["counter"]), command, fresh=bool(done["nonce"]))
         if reason != reasons.OK:
             return reason
@@ -130,18 +135,16 @@ class Warrants:
         """The act, once; `tell` gets what became of it, or 0 when that will be an event."""
         action, command = int(done["action"]), bytes(done["command_id"])
         app = self._parts.apps.get(done["app"]) if done["app"] else None
-        if action in AGENTS:
-            tell(reasons.OK)
-            return
 
         def ended(said: "Any") -> None:
             reason = said.reason if isinstance(said, Refused) else said if isinstance(said, int) else 0
             if reason != WAITS:
-                self._parts.ledger.counters.ended(command)
                 self.done(done["app"], action, command, reason)
             tell(max(reason, 0))
 
-        if app is None:
+        if action in AGENTS:
+            ended(reasons.OK)
+        elif app is None:
             self._box(action, done, ended)
         elif action in (A_RESTART, A_START, A_STOP):
             self._runs(app, action, ended)
@@ -151,14 +154,19 @@ class Warrants:
             app.move(f"command {action}", self._act(app, action, bytes(done["id"]), command), ended)
 
     def resume(self) -> None:
-        """At a start: commands whose end nobody told (we died in between) are told *in doubt*; the agent asks for the fact, nothing is repeated."""
-        for command, (action, app) in self._parts.ledger.counters.open_acts().items():
-            self.done(app, action, command, reasons.IN_DOUBT)
-            self._parts.ledger.counters.ended(command)
+        """At a start: ends that nobody has yet. Told before and not confirmed: it is among the kept events. Never told: now, as it ended, or *in
+        doubt* where we died in between (the agent asks for the fact, nothing is repeated). A warrant that waits has not ended.
+        """
+        told = {event[f.COMMAND_ID] for _, event in self._parts.body.doors.kept if event[1] == f.EV_DONE}
+        waits = {w[2] for app in self._parts.apps.values() for w in app.state.warrants}
+        for command, (action, app, reason) in self._parts.ledger.counters.open_acts().items():
+            if command not in told and (reason != UNKNOWN or command not in waits):
+                self.done(app, action, command, reasons.IN_DOUBT if reason == UNKNOWN else reason)
 
     def done(self, app: str, action: int, command: bytes, reason: int) -> None:
-        """Tell what became of a command."""
+        """Tell what became of a command: kept as an event first, then durable as ended, so that a death in between tells it neither twice nor never."""
         self._parts.body.doors.tell(f.pack_event(f.EV_DONE, code=reason, app=app, image=command, a=action))
+        self._parts.ledger.counters.ended(command, reason)
 
     def _box(self, action: int, done: "Record", ended: "Any") -> None:
         """An act on the whole box."""
@@ -239,7 +247,10 @@ class Warrants:
         """One try of this image, within a week of box time; durable."""
         until = self._parts.ledger.box.now_s() + WARRANT_S
         kept = [w for w in app.state.warrants if w[0] != image and w[1] > self._parts.ledger.box.now_s()]
+        gone = {w[2] for w in app.state.warrants} - {w[2] for w in kept[-3:]} - {b""}
         app.deployments.note(warrants=[*kept[-3:], (image, until, command)])
+        for other in gone:
+            self.done(app.name, A_INSTALL, other, reasons.EXPIRED)
 
     def holds(self, app: "AppKeep", image: bytes) -> bool:
         """Whether a warrant to try this image waits."""

@@ -57,7 +57,7 @@ ORDER = 25  # A     standing order: a = at most n starts, b = life in box second
 PAUSE = 26  # P     a = seconds; app "" = all
 RESUME = 27  # P
 IMPORT = 28  # R     descriptor: a bundle; events IMPORT_PROGRESS; answer: image = id, app = app
-PRESENT = 29  # A P   descriptor: sealed memfd with an envelope; answer: code = verdict, a = action, b = counter, app, image = command id
+PRESENT = 29  # A P   descriptor: sealed memfd with an envelope; answer: code = verdict, a = action, b = counter (with REPLAY: 1 if its end is, or will be, an EV_DONE), app, image = command id
 HOLD_SOAK = 30  # A     a = 1 stop the soak's clock, 0 let it run
 CHALLENGE = 31  # A P   answer: a = boot nonce, b = command counter floor
 BUDGETS = 32  # A P   rows as Events EV_BUDGET (code = kind, a = spent, b = most, c = window s), then the answer
@@ -71,6 +71,7 @@ READY = 39  # A     the app's ready (or start) probe answered yes, asked by the 
 
 APPROVE = 40  # R     the remedy that an incident asks for; image field = the incident's id as text
 REJECT = 41  # P
+WHY = 42  # A P   why this box booted: rows as Events EV_BOOT, one a witness, then the answer
 
 ANSWER = 0x80
 ROW_APP = 0x81
@@ -98,6 +99,21 @@ EV_LEFTOVER = 0xB2  # members of an old run were ended: a = how many
 EV_DAMAGED = 0xB3  # a record: code 1 damaged, 2 rebuilt, 3 of a newer version, 4 could not be written, 5 an image's files; text = name
 EV_FOREIGN = 0xB4  # somebody else started or stopped it
 EV_DONE = 0xB5  # what became of a signed command: code = reason, a = ActionCode, image = command id
+EV_BOOT = 0xB6  # a witness of this boot (rows of WHY only): code = W_*, the rest as W_* say
+
+# EV_BOOT codes, with what their a, b, c and text hold
+W_COUNT = 1  # a boots in all, b unplanned ones in the last hour of box time, c answers given to a boot loop (L_*), text the boot id
+W_ORDER = 2  # what we had ordered in the boot before: a 0 reboot, 1 power-off, 2 halt; b its number
+W_END = 3  # how the boot before ended: a = detect.reset.END_*
+W_CRASH = 4  # a record of the dying kernel: a = detect.reset.P_*, b fingerprint, text its headline
+W_DOG = 5  # a watchdog: a boot status, b = D_* flags, text its name
+W_SOURCE = 6  # a register or file that the config names: a = reasons it may mean (bits of detect.reset.REASONS), text name and value
+W_OFF = 7  # a = seconds that the box was off by its own clock
+W_TRIAL = 8  # a system on trial: a attempt, b of how many, c ordered reboots in a row
+W_FIRST = 9  # no boot before this one is known
+W_SUSPECT = 10  # in a boot loop: app, whose image is the youngest here and has a known-good one before it
+D_TELLS, D_LIES, D_ARMED, D_UNKNOWN = (1 << i for i in range(4))
+L_ROLLBACK, L_OS, L_SAFE = (1 << i for i in range(3))  # answers to a boot loop
 
 # phases of a run, as the guard knows them
 PHASE_STOPPED, PHASE_STARTING, PHASE_RUNNING, PHASE_STOPPING, PHASE_WAITING, PHASE_HELD, PHASE_STUCK = range(7)
@@ -119,11 +135,12 @@ VERBS = {
     SET_SECRET: "set secret", HOOK: "hook", REBOOT: "reboot", ORDER: "standing order", PAUSE: "pause", RESUME: "resume", IMPORT: "import",
     PRESENT: "present", HOLD_SOAK: "hold soak", CHALLENGE: "challenge", BUDGETS: "budgets", OVERRIDE: "override", RELOAD_CONFIG: "reload config",
     HEARTBEAT: "heartbeat", VERIFY: "verify", CHECKS: "checks", TRUST: "trust", READY: "ready", APPROVE: "approve",
-    REJECT: "reject",
+    REJECT: "reject", WHY: "why",
 }  # fmt: skip
 
 EVENT_BIT = 0x80000000  # set in the number of an event that is kept, never in a request's
 EVENTS = range(0xA0, 0xC0)
+COMMAND_ID = slice(40, 56)  # of an EV_DONE's bytes
 
 LENGTHS = {ANSWER: PLAIN.size, ROW_APP: APP_ROW.size, ROW_IMAGE: IMAGE_ROW.size}
 for _kind in EVENTS:
