@@ -26,6 +26,7 @@ watchdog         device                          0             (closed without b
 ecc              source                          0             (memory or bus errors told by the hardware)
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -145,7 +146,8 @@ class Kernel:
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             if not since_usec:
-                os.lseek(self._fd, 0, os.SEEK_END)
+                with contextlib.suppress(OSError):  # a log that is handed in through a pipe has no past
+                    os.lseek(self._fd, 0, os.SEEK_END)
         except OSError as fault:
             self._fd = -1
             emit(SelfSaid(part="kernel", what="unreadable", ok=False, text=f"{path}: {fault.strerror}"))
