@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sensors: missing, stuck, out of range, jumped, on another scale - against what the manifest promises.
+"""Sensors: missing, stuck, out of range, jumped, too fast, on another scale, a default, apart from its sibling, unusual for itself.
 
-Duty: judge readings of an app that works. Healthy look-alikes: a steady value shorter than promised, one bad sample, a dead or starting
-app (its sensors are not judged), a standstill of the box, a true step within the promised one.
-Invariants: what is not promised (0) is not judged; a reading that is no finite number counts as "no answer".
+Duty: judge readings of an app that works, or of the box, against what is promised; where nothing is, and time to learn is given, against what
+is normal here (`normal`). Healthy look-alikes: a steady value shorter than promised, one bad sample, a dead or starting app (its sensors are not
+judged), a standstill of the box, a true step within the promised one, an answer that is late now and then.
+Invariants: what is neither promised (0) nor learned is not judged; a reading that is no finite number counts as "no answer"; while a sensor
+sends a default, nothing else of its value is judged, nor learned.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +17,11 @@ from edgeheal.core.kinds import Channel, EvidenceCode, SymptomKind
 from edgeheal.core.now import NS
 from edgeheal.core.signal import Reading
 from edgeheal.core.symptom import Symptom
+from edgeheal.detect import sensor_rate
 from edgeheal.detect.around import Around
+from edgeheal.detect.normal import Normal
+from edgeheal.detect.sensor_default import SAME, is_default
+from edgeheal.detect.sibling import Gap
 
 SILENT_PERIODS = 3
 AGREE = 3  # readings in a row that must agree
@@ -23,11 +29,20 @@ RING = 16
 SAME_LEAST = 3
 SETTLED = 1.5  # largest over smallest of the remembered values, for a change of scale to be told from noise
 SENSORS_MOST = 128
+LATE_MOST = 10  # periods: a silence that ended by itself after so long was late; after longer it was away
+LATE_FACTOR = 1.5
+FADES = 0.999  # how the longest such silence is forgotten, a reading
+UNUSUAL = {"rough": SymptomKind.SENSOR_NOISE, "spikes": SymptomKind.SENSOR_NOISE, "shift": SymptomKind.SENSOR_JUMP, "same": SymptomKind.SENSOR_STUCK}
+SAID = {"rough": "step", "spikes": "spikes", "shift": "moves", "same": "equal"}
 
 
 @dataclass(slots=True)
 class Sensor:
-    """`seen_ns` last reading; `same_ns`, `same` of the value that does not change; `out`, `in_` rows outside and inside the range."""
+    """`seen_ns` last reading; `same_ns`, `same` of the value that does not change; `out`, `inside` rows outside and inside the range.
+
+    `late_ns`: the longest silence that ended by itself; `fast`: steps in a row that were too fast; `defaults`: of the same default;
+    `unusual`: statistics of `normal` that are beyond; `stuck_by`: "" = as promised, else the statistic that told it.
+    """
 
     run: int = 0
     seen_ns: int = 0
@@ -43,6 +58,15 @@ class Sensor:
     stuck: bool = False
     ranged: bool = False
     jumped: int = 0
+    late_ns: int = 0
+    fast: int = 0
+    too_fast: bool = False
+    defaults: int = 0
+    default: bool = False
+    normal: Normal = field(default_factory=Normal)
+    unusual: list[str] = field(default_factory=list)
+    stuck_by: str = ""
+    gap: Gap = field(default_factory=Gap)
 
 
 def read(mem: dict[str, Sensor], signal: Reading, around: Around) -> tuple[Symptom, ...]:
@@ -57,20 +81,116 @@ def read(mem: dict[str, Sensor], signal: Reading, around: Around) -> tuple[Sympt
         sensor = mem[spec.name] = Sensor(around.run)
     if signal.value is None or not isfinite(signal.value):
         return ()
-    found: list[Symptom] = []
-    if sensor.missing:
-        sensor.missing = False
-        found.append(Symptom(SymptomKind.SENSOR_MISSING, signal.app, spec.name, on=False))
-    sensor.seen_ns, sensor.run = around.ns, around.run
+    found = _came(sensor, spec, signal.app, around)
+    found += _default(sensor, spec, signal, around)
     found += _range(sensor, spec, signal, around)
-    found += _jump(sensor, spec, signal, around)
-    found += _same(sensor, spec, signal, around)
-    sensor.value = signal.value
+    if not sensor.default and not sensor.defaults:
+        found += _fast(sensor, spec, signal, around)
+        found += _jump(sensor, spec, signal, around)
+        found += _same(sensor, spec, signal, around)
+        found += _unusual(sensor, spec, signal, around)
+        found += _apart(mem, sensor, spec, signal, around)
+        sensor.value = signal.value
+    sensor.seen_ns, sensor.run = around.ns, around.run
     return tuple(found)
 
 
+def _came(sensor: Sensor, spec: MetricSpec, app: str, around: Around) -> list[Symptom]:
+    """A reading came: how long it was away is learned while that was not long."""
+    period_ns = spec.every_ms * 1_000_000
+    if sensor.seen_ns and sensor.run == around.run and period_ns:
+        gap_ns = around.ns - max(sensor.seen_ns, around.still_ns)
+        sensor.late_ns = max(round(sensor.late_ns * FADES), gap_ns if gap_ns <= LATE_MOST * period_ns else 0)
+        if gap_ns > SILENT_PERIODS * period_ns:
+            sensor.normal.breaks()
+            sensor.fast = 0
+    if not sensor.missing:
+        return []
+    sensor.missing = False
+    return [Symptom(SymptomKind.SENSOR_MISSING, app, spec.name, on=False)]
+
+
+def _default(sensor: Sensor, spec: MetricSpec, signal: Reading, around: Around) -> list[Symptom]:
+    """The very number of a chip that has nothing to say, again and again."""
+    value = signal.value or 0.0
+    if sensor.default:
+        if value == sensor.before or is_default(value, spec, sensor.ring, sensor.normal):
+            return []
+        sensor.default, sensor.defaults = False, 0
+        return [Symptom(SymptomKind.SENSOR_DEFAULT, signal.app, spec.name, on=False)]
+    if not is_default(value, spec, sensor.ring, sensor.normal):
+        sensor.defaults = 0
+        return []
+    sensor.defaults = sensor.defaults + 1 if value == sensor.before or not sensor.defaults else 1
+    sensor.before = value
+    if sensor.defaults < SAME:
+        return []
+    sensor.default = True
+    level = sorted(sensor.ring)[len(sensor.ring) // 2] if sensor.ring else 0.0
+    fact = Evidence(EvidenceCode.SENSOR_VALUE, round(value, 4), round(level, 4), spec.unit)
+    return [_symptom(SymptomKind.SENSOR_DEFAULT, signal.app, spec, around, fact, (SAME - 1) * spec.every_ms)]
+
+
+def _fast(sensor: Sensor, spec: MetricSpec, signal: Reading, around: Around) -> list[Symptom]:
+    """Faster than what it measures can."""
+    if spec.rate_max <= 0 or sensor.value is None or not sensor.seen_ns:
+        return []
+    seconds = (around.ns - sensor.seen_ns) / NS
+    step = (signal.value or 0.0) - sensor.value
+    sensor.fast = sensor_rate.count(sensor.fast, step, seconds, spec.rate_max)
+    if abs(sensor.fast) >= sensor_rate.AGREE and not sensor.too_fast:
+        sensor.too_fast = True
+        fact = Evidence(EvidenceCode.SENSOR_RATE, round(abs(step) / seconds, 4), spec.rate_max, spec.unit)
+        return [_symptom(SymptomKind.SENSOR_FAST, signal.app, spec, around, fact, sensor_rate.AGREE * spec.every_ms)]
+    if sensor.too_fast and not sensor.fast:
+        sensor.too_fast = False
+        return [Symptom(SymptomKind.SENSOR_FAST, signal.app, spec.name, on=False)]
+    return []
+
+
+def _unusual(sensor: Sensor, spec: MetricSpec, signal: Reading, around: Around) -> list[Symptom]:
+    """Against what is normal for itself; a promise goes before what was learned."""
+    normal = sensor.normal
+    if spec.learn_ms <= 0:
+        return []
+    found: list[Symptom] = []
+    full = normal.add(around.ns, signal.value or 0.0, spec.learn_ms * 1_000_000)
+    if normal.resting and not sensor.stuck and spec.stuck_ms <= 0:
+        sensor.stuck, sensor.stuck_by = True, "run"
+        fact = Evidence(EvidenceCode.SENSOR_SAME_N, normal.run, normal.most_rest, f"{signal.value:g}"[:16])
+        found.append(_symptom(SymptomKind.SENSOR_STUCK, signal.app, spec, around, fact, (normal.run - 1) * spec.every_ms))
+    for name, said, value, limit in normal.judge() if full else ():
+        kind = UNUSUAL[name]
+        if said > 0 and not (kind is SymptomKind.SENSOR_STUCK and (spec.stuck_ms > 0 or sensor.stuck)) and not (name == "shift" and spec.step_max > 0):
+            fresh = kind not in {UNUSUAL[n] for n in sensor.unusual}
+            sensor.unusual.append(name)
+            if fresh:
+                fact = Evidence(EvidenceCode.SENSOR_UNUSUAL, round(value, 4), round(limit, 4), SAID[name])
+                found.append(_symptom(kind, signal.app, spec, around, fact, 2 * 8 * spec.every_ms))
+        elif said < 0 and name in sensor.unusual:
+            sensor.unusual.remove(name)
+            if kind not in {UNUSUAL[n] for n in sensor.unusual}:
+                found.append(Symptom(kind, signal.app, spec.name, on=False))
+    return found
+
+
+def _apart(mem: dict[str, Sensor], sensor: Sensor, spec: MetricSpec, signal: Reading, around: Around) -> list[Symptom]:
+    """Against the one beside it that measures the same."""
+    other = mem.get(spec.sibling) if spec.sibling else None
+    if other is None or other.value is None or other.default or other.missing or around.ns - other.seen_ns > 2 * spec.every_ms * 1_000_000:
+        return []
+    said = sensor.gap.add(around.ns, (signal.value or 0.0) - other.value, max(1, spec.learn_ms) * 1_000_000)
+    if not said:
+        return []
+    if said < 0:
+        return [Symptom(SymptomKind.SENSOR_DRIFT, signal.app, spec.name, on=False)]
+    low, high = sensor.gap.band
+    fact = Evidence(EvidenceCode.SENSOR_APART, round(sensor.gap.mean, 4), round(high if sensor.gap.mean > high else low, 4), spec.sibling[:24])
+    return [_symptom(SymptomKind.SENSOR_DRIFT, signal.app, spec, around, fact, 0)]
+
+
 def _symptom(kind: SymptomKind, app: str, spec: MetricSpec, around: Around, fact: Evidence, detect_ms: int) -> Symptom:
-    channel = Channel.APP if app else Channel.AGENT
+    channel = Channel.APP if app and not spec.bus else Channel.AGENT  # what an app tells of itself it can forge; what we read it cannot
     return Symptom(kind, app, spec.name, channel=channel, evidence=(fact,), run=around.run, detect_ms=detect_ms)
 
 
@@ -94,7 +214,7 @@ def _same(sensor: Sensor, spec: MetricSpec, signal: Reading, around: Around) -> 
     if signal.value != sensor.value or sensor.same == 0:
         sensor.same, sensor.same_ns = 1, around.ns
         if sensor.stuck:
-            sensor.stuck = False
+            sensor.stuck, sensor.stuck_by = False, ""
             return [Symptom(SymptomKind.SENSOR_STUCK, signal.app, spec.name, on=False)]
         return []
     sensor.same += 1
@@ -159,6 +279,8 @@ def _silent_after_ns(sensor: Sensor | None, spec: MetricSpec, around: Around) ->
     heartbeat, that is heard first, so that a hang is not taken for a silent sensor.
     """
     period_ns = (SILENT_PERIODS * spec.every_ms + around.spec.heartbeat_ms) * 1_000_000
+    if sensor is not None:
+        period_ns = max(period_ns, round(LATE_FACTOR * sensor.late_ns))
     if sensor is not None and sensor.run == around.run and sensor.seen_ns:
         base = max(sensor.seen_ns, around.ready_ns)
     else:
@@ -202,7 +324,7 @@ def tick(mem: dict[str, Sensor], app: str, around: Around) -> tuple[Symptom, ...
 def reset(mem: dict[str, Sensor]) -> None:
     """The run is over: what was wrong with a sensor still is, until a reading says better; counting starts anew."""
     for sensor in mem.values():
-        sensor.out = sensor.inside = sensor.far = 0
+        sensor.out = sensor.inside = sensor.far = sensor.fast = 0
 
 
 def forget(mem: dict[str, Sensor]) -> None:
@@ -210,6 +332,11 @@ def forget(mem: dict[str, Sensor]) -> None:
     mem.clear()
 
 
+def is_bad(sensor: Sensor) -> bool:
+    """Whether it is missing, or what it reads is wrong."""
+    return sensor.missing or sensor.stuck or sensor.ranged or sensor.default or sensor.too_fast or sensor.gap.on or bool(sensor.unusual)
+
+
 def bad(mem: dict[str, Sensor]) -> int:
-    """How many are missing, stuck or out of range now."""
-    return sum(1 for s in mem.values() if s.missing or s.stuck or s.ranged)
+    """How many are so now."""
+    return sum(1 for s in mem.values() if is_bad(s))
