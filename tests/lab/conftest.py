@@ -76,7 +76,7 @@ def furnish(box: lab.Box) -> None:
         (to / app / "files" / name).chmod(0o755)
         (to / app / "image.toml").write_text(IMAGE.format(app=app, argv=argv, network=network))
     (box.root / "etc/edgeheal/edgeheal.toml").write_text(CONFIG)
-    for point, text in (("safe-state", 'echo "$EDGEHEAL_APP" >> /root/made-safe'), ("safe-state-check", 'grep -q "$EDGEHEAL_APP" /root/made-safe')):
+    for point, text in (("safe-state", 'echo "$EDGEHEAL_APP" >> /var/lib/made-safe'), ("safe-state-check", 'grep -q "$EDGEHEAL_APP" /var/lib/made-safe')):
         hook = box.root / f"etc/edgeheal/hooks/{point}.d/10-lab"
         hook.parent.mkdir(parents=True)
         hook.write_text(f"#!/bin/sh\n{text}\n")

@@ -64,12 +64,12 @@ def test_a_reload_reads_the_config_again_and_a_broken_one_leaves_the_last_good_i
 
 
 def test_at_a_reboot_what_moves_is_made_safe_apps_are_stopped_in_order_and_all_are_back(box):
-    box.sh("rm -f /var/lib/edgeheal/data/net/*/ended-in-order /root/made-safe")
+    box.sh("rm -f /var/lib/edgeheal/data/net/*/ended-in-order /var/lib/made-safe")
     took = box.reboot()
     assert took < 60
     box.until(lambda: answers(box) and both_run(box), 120, "guard, agent and apps to be back")
     assert box.sh("cat /var/lib/edgeheal/data/net/*/ended-in-order") == "x"
-    assert "net" in box.sh("cat /root/made-safe")
+    assert "net" in box.sh("cat /var/lib/made-safe")
     assert box.sh("edgeheal image list").count("good") >= 2
 
 
