@@ -25,7 +25,7 @@ from edgeheal.image.writer import BundleWriter, Squeezed
 from edgeheal.trust.envelope import Envelope, encode
 
 SMALL = 2 * 1024 * 1024
-_AHEAD = 64
+_AHEAD = 16
 
 Progress = Callable[[int, int], None]
 

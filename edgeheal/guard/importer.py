@@ -3,7 +3,7 @@
 
 Duty: one pass, in the order of proof: magic, trust chain, threshold, decode, device, revoked or blocked, floor, space; only then
 tree and objects. Runs under its own uid without network. It links nothing, renames nothing, and knows no state.
-Invariants: at most one 256 KiB step of content in memory; every step is relative to a folder descriptor and follows no link;
+Invariants: memory is bounded, whatever the bundle says (guard.objects); every step is relative to a folder descriptor and follows no link;
 the first fault ends it with part and object named and nothing but staging touched; after a fault of the bundle nothing is left
 but objects that are proven.
 
@@ -41,7 +41,8 @@ from edgeheal.core import reasons
 from edgeheal.core.errors import EdgeHealError, ImageError
 from edgeheal.guard import child, installed
 from edgeheal.guard.apart import signers
-from edgeheal.guard.folders import FOLDER_FLAGS, NEW_FLAGS, READ_FLAGS, Folder, remove, write_all
+from edgeheal.guard.folders import FOLDER_FLAGS, READ_FLAGS, Folder, remove
+from edgeheal.guard.objects import Objects
 from edgeheal.image import admission, bundle, manifest, tree, verdict
 from edgeheal.image.codec import STEP
 from edgeheal.image.manifest import MAX_IMAGE, Manifest
@@ -209,18 +210,20 @@ class Import:
         self._room(sum(c.size + _BLOCK for c in contents if not there[c.number]), len(contents))
         total = sum(c.size for c in contents)
         done = 0
-        for row in index:
-            if row.number == 0:
-                continue
-            content = contents[row.number - 1]
-            if there[row.number]:
-                self._reader.skip(row)
-            else:
-                self._write(folder, row, content, bases.get(row.base or b""))
-                there[row.number] = _STAGED
-                self._written += 1
-            done += content.size
-            self._answers.progress(child.STEP_OBJECTS, done, total)
+        with Objects(folder.at("objects/x")[0], self._reader) as objects:
+            for row in index:
+                if row.number == 0:
+                    continue
+                content = contents[row.number - 1]
+                if there[row.number]:
+                    self._reader.skip(row)
+                else:
+                    with self._base(bases.get(row.base or b"")) as base:
+                        objects.write(row, content, base)
+                    there[row.number] = _STAGED
+                    self._written += 1
+                done += content.size
+                self._answers.progress(child.STEP_OBJECTS, done, total)
         self._reader.end()
         missing = there.find(0, 1)
         if missing > 0:
@@ -249,23 +252,6 @@ class Import:
             else:
                 remove(name, objects)
         return there
-
-    def _write(self, folder: Folder, row: bundle.IndexRow, content: tree.Content, place: installed.Place | None) -> None:
-        objects, _ = folder.at("objects/x")
-        name = str(content.number)
-        with self._base(place) as base:
-            fd = os.open(name, NEW_FLAGS, 0o600, dir_fd=objects)
-            try:
-                for step in self._reader.content(row, content.size, content.digest, base):
-                    write_all(fd, step)
-            except OSError as fault:
-                os.unlink(name, dir_fd=objects)
-                raise child.from_os(fault, "object", content.number) from None
-            except EdgeHealError:
-                os.unlink(name, dir_fd=objects)
-                raise
-            finally:
-                os.close(fd)
 
     @contextlib.contextmanager
     def _base(self, place: installed.Place | None) -> Iterator[Base | None]:

@@ -27,12 +27,14 @@ import ctypes
 import hashlib
 import os
 import stat
+import threading
 from typing import Any
 
 from edgeheal.core import reasons
 from edgeheal.core.errors import EdgeHealError, ImageError
 from edgeheal.guard import child, installed, spare
 from edgeheal.guard.folders import FOLDER_FLAGS, NEW_FLAGS, READ_FLAGS, Folder, remove, write_all
+from edgeheal.guard.lanes import Lanes
 from edgeheal.image import manifest, tree
 from edgeheal.image.codec import STEP
 from edgeheal.image.manifest import Manifest
@@ -40,6 +42,7 @@ from edgeheal.trust import envelope
 
 _FOLDER_MODE = 0o755
 _NEW, _LINKED = 2, 1  # how a row came to its path
+_REREAD_BYTES, _REREAD_FILES = 1024 * 1024, 64  # a batch for a lane
 
 
 def main(_words: list[str] | None = None) -> int:
@@ -111,6 +114,8 @@ class Storing:
     def run(self) -> dict[str, Any]:
         """Build, sync, re-read; the values of "done"."""
         said, rows = self._lists()
+        early = threading.Thread(target=_flush_early, args=(os.dup(self._folder.fd),), daemon=True)
+        early.start()
         self._sweep(rows)
         self._folder.at("files/x", make=_FOLDER_MODE)
         for i, row in enumerate(rows):
@@ -131,8 +136,9 @@ class Storing:
             remove("trust", self._folder.fd)
             os.fchmod(self._folder.fd, _FOLDER_MODE)
             self._answers.progress(child.STEP_SYNC, 0, 1)
+            early.join()
             sync_all(self._folder.fd)
-            reread = self._reread(files, rows, there)
+            reread = self._reread(rows, there)
         return {"bytes": said.tree.total_bytes, "files": len(rows), "linked": linked, "reread": reread}
 
     def _lists(self) -> tuple[Manifest, tuple[tree.Row, ...]]:
@@ -281,22 +287,37 @@ class Storing:
             os.unlink(name, dir_fd=below)
         os.symlink(row.target, name, dir_fd=below)
 
-    def _reread(self, files: Folder, rows: tuple[tree.Row, ...], there: bytearray) -> int:
+    def _reread(self, rows: tuple[tree.Row, ...], there: bytearray) -> int:
         """Every file that is new here, from the medium: size, mode, tag, owner, hash. A further name of a file is looked at, not read again."""
         total = sum(row.size for row in rows)
-        done = fresh = 0
-        for i, row in enumerate(rows):
-            if row.kind <= tree.EXECUTABLE and there[i] == _NEW:
+        done = fresh = size = 0
+        batch: list[int] = []
+        with Lanes[list[int]](lambda numbers: self._prove(rows, numbers)) as lanes:
+            for i, row in enumerate(rows):
+                if row.kind <= tree.EXECUTABLE and there[i] == _NEW:
+                    batch.append(i)
+                    size += row.size
+                    fresh += 1
+                if size > _REREAD_BYTES or len(batch) >= _REREAD_FILES:
+                    lanes.give(batch)
+                    batch, size = [], 0
+                done += row.size
+                self._answers.progress(child.STEP_REREAD, done, total)
+            if batch:
+                lanes.give(batch)
+        return fresh
+
+    def _prove(self, rows: tuple[tree.Row, ...], numbers: list[int]) -> None:
+        """Some rows, in a lane; what is not as it must be does not stay."""
+        with Folder("files", self._folder.fd) as files:
+            for i in numbers:
+                row = rows[i]
                 try:
                     prove(files, row, self._uid, read=not row.size or self._first[row.kind][row.digest] == i)
                 except EdgeHealError:
                     below, name = files.at(row.path)
                     os.unlink(name, dir_fd=below)
                     raise
-                fresh += 1
-            done += row.size
-            self._answers.progress(child.STEP_REREAD, done, total)
-        return fresh
 
 
 def differs(row: tree.Row, status: os.stat_result) -> str:
@@ -339,6 +360,20 @@ def sync_all(fd: int) -> None:
     if libc.syncfs(fd) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), "syncfs")
+
+
+def _flush_early(fd: int) -> None:
+    """Have the medium busy with what was staged while names are made. Its own open file: the checked sync afterwards hears every fault itself."""
+    own = -1
+    try:
+        own = os.open(".", FOLDER_FLAGS, dir_fd=fd)
+        sync_all(own)
+    except OSError:
+        return
+    finally:
+        os.close(fd)
+        if own >= 0:
+            os.close(own)
 
 
 def _sweep(fd: int, at: str, kinds: dict[str, int], folders: set[str]) -> None:

@@ -34,6 +34,25 @@ def inflate(codec: int, pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
         raise CodecError(f"does not inflate: {fault}") from None
 
 
+def inflate_whole(codec: int, data: bytes, size: int) -> bytes:
+    """As `inflate`, for a small content that is there whole: all of its `size` bytes at once. CodecError when it makes more, or fewer."""
+    if codec == DEFLATE:
+        stream = zlib.decompressobj(-15)
+        try:
+            made = stream.decompress(data, size + 1)
+        except zlib.error as fault:
+            raise CodecError(f"does not inflate: {fault}") from None
+        if stream.unused_data:
+            raise CodecError("has bytes after its end")
+        if len(made) <= size and not stream.eof:
+            raise CodecError("ends early")
+    else:
+        made = b"".join(inflate(codec, iter((data,)), size))
+    if len(made) > size:
+        raise CodecError(f"inflates past its {size} bytes")
+    return made
+
+
 def _stored(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         for at in range(0, len(piece), STEP):

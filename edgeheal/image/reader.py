@@ -52,26 +52,17 @@ class BundleReader:
 
     def content(self, row: IndexRow, size: int, digest: bytes, base: Base | None, *, part: str = "object") -> Iterator[bytes]:
         """The content of one row in steps; ImageError when it is not `size` bytes with hash `digest`."""
-        pieces = self._payload(row, part)
-        made = hashlib.sha256()
-        total = 0
-        try:
-            if row.base is None:
-                steps = codec.inflate(row.codec, pieces, size)
-            elif base is None:
-                raise self._fault(f"its base {row.base.hex()[:16]} is not held here", part, row.number, reasons.MISSING_OBJECT)
-            else:
-                steps = patch.apply(codec.inflate(row.codec, pieces, patch.most_bytes(size)), base.read, base.size, size)
-            for step in steps:
-                made.update(step)
-                total += len(step)
-                yield step
-        except (CodecError, PatchError) as fault:
-            raise self._fault(str(fault), part, row.number, reasons.BAD_OBJECT) from None
-        if next(pieces, None) is not None:
-            raise self._fault("has bytes after its end", part, row.number, reasons.BAD_OBJECT)
-        if total != size or made.digest() != digest:
-            raise self._fault("is not the content that the tree names", part, row.number, reasons.BAD_OBJECT)
+        return proven(row, self._payload(row, part), size, digest, base, part=part)
+
+    def payload(self, row: IndexRow, *, part: str = "object") -> bytes:
+        """The bytes of one row as they travelled, for `proven_whole`; the caller knows that they are few."""
+        data = self._read(row.length) if row.length else b""
+        if len(data) == row.length:
+            self.read_bytes += row.length
+            return data
+        self.read_bytes += len(data)
+        rest = self._payload(row._replace(length=row.length - len(data)), part) if data else self._payload(row, part)
+        return data + b"".join(rest)
 
     def skip(self, row: IndexRow, *, part: str = "object") -> None:
         """Pass over the payload of a row (its content is proven already)."""
@@ -88,7 +79,7 @@ class BundleReader:
         while left:
             piece = self._read(min(left, STEP))
             if not piece:
-                raise self._fault(f"ends {left} bytes early", part, row.number, reasons.TRUNCATED)
+                raise _fault(f"ends {left} bytes early", part, row.number, reasons.TRUNCATED)
             self.read_bytes += len(piece)
             left -= len(piece)
             yield piece
@@ -113,7 +104,41 @@ class BundleReader:
         self.read_bytes += count
         return bytes(got)
 
-    @staticmethod
-    def _fault(what: str, part: str, number: int, reason: int) -> ImageError:
-        hints = {reasons.MISSING_OBJECT: "fetch the missing objects from a full bundle", reasons.TRUNCATED: "fetch the bundle again"}
-        return ImageError(what, reason=reason, part=part, number=number, hint=hints.get(reason, "fetch the bundle again from its source"))
+
+def proven(row: IndexRow, pieces: Iterator[bytes], size: int, digest: bytes, base: Base | None, *, part: str = "object") -> Iterator[bytes]:
+    """What the `pieces` of a row make, in steps; ImageError when it is not `size` bytes with hash `digest`. Runs beside others: it shares nothing."""
+    made = hashlib.sha256()
+    total = 0
+    try:
+        if row.base is None:
+            steps = codec.inflate(row.codec, pieces, size)
+        elif base is None:
+            raise _fault(f"its base {row.base.hex()[:16]} is not held here", part, row.number, reasons.MISSING_OBJECT)
+        else:
+            steps = patch.apply(codec.inflate(row.codec, pieces, patch.most_bytes(size)), base.read, base.size, size)
+        for step in steps:
+            made.update(step)
+            total += len(step)
+            yield step
+    except (CodecError, PatchError) as fault:
+        raise _fault(str(fault), part, row.number, reasons.BAD_OBJECT) from None
+    if next(pieces, None) is not None:
+        raise _fault("has bytes after its end", part, row.number, reasons.BAD_OBJECT)
+    if total != size or made.digest() != digest:
+        raise _fault("is not the content that the tree names", part, row.number, reasons.BAD_OBJECT)
+
+
+def proven_whole(row: IndexRow, data: bytes, size: int, digest: bytes, *, part: str = "object") -> bytes:
+    """As `proven`, for a small content (no patch) that was read whole."""
+    try:
+        made = codec.inflate_whole(row.codec, data, size)
+    except CodecError as fault:
+        raise _fault(str(fault), part, row.number, reasons.BAD_OBJECT) from None
+    if len(made) != size or hashlib.sha256(made).digest() != digest:
+        raise _fault("is not the content that the tree names", part, row.number, reasons.BAD_OBJECT)
+    return made
+
+
+def _fault(what: str, part: str, number: int, reason: int) -> ImageError:
+    hints = {reasons.MISSING_OBJECT: "fetch the missing objects from a full bundle", reasons.TRUNCATED: "fetch the bundle again"}
+    return ImageError(what, reason=reason, part=part, number=number, hint=hints.get(reason, "fetch the bundle again from its source"))
