@@ -81,7 +81,9 @@ class Watch:
                 return
 
     def child_ended(self, app: "App", run: "Run", pid: int, status: int) -> None:
-        """Our own child, reaped. Before exec has been seen to work the end waits for that word."""
+        """Our own child, reaped. What it said before is heard first: it may have named another main process. Before exec has been seen to work the end waits for that word."""
+        if run.pid == pid and run.alive and app.run is run and app.notify is not None:
+            app.notify.drain()
         if run.pid != pid:
             return  # not the main process any more
         if not run.executed:

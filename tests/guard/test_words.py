@@ -189,6 +189,34 @@ def test_mainpid_moves_the_run_to_another_process_of_it(box):
     assert (gone.code & f.X_SIGNAL, gone.a) == (f.X_SIGNAL, signal.SIGTERM)
 
 
+def test_a_main_process_that_names_another_and_goes_at_once_is_heard_before_its_end(box):
+    """Word and end wait for the guard together, here since it is stopped for a moment."""
+    code = (
+        "import os,socket,time\n"
+        "r,w=os.pipe()\n"
+        "if os.fork()==0:\n os.close(w); os.read(r,1); time.sleep(600)\n"
+        "kid=int(open(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read().split()[0])\n"
+        "os.read(os.open(os.environ['GO'],os.O_RDONLY),1)\n"
+        "s=socket.socket(1,2); s.sendto(f'MAINPID={kid}\\nREADY=1'.encode(),os.environ['NOTIFY_SOCKET'])\n"
+    )
+    go = box.root / "go"
+    os.mkfifo(go)
+    go.chmod(0o644)
+    box.app("one", argv=[PYTHON, "-I", "-S", "-c", code], ready="notify", env={"GO": str(go)})
+    box.start()
+    until(lambda: box.row("one")["pid"])
+    first, run = box.row("one")["pid"], box.row("one")["run"]
+    writer = os.open(go, os.O_RDWR)
+    os.kill(box.process.pid, signal.SIGSTOP)
+    os.write(writer, b"x")
+    until(lambda: not alive(first), what="the first process to go")
+    os.kill(box.process.pid, signal.SIGCONT)
+    os.close(writer)
+    until(lambda: box.row("one")["flags"] & f.F_READY)
+    row = box.row("one")
+    assert (row["phase"], row["pid"] != first, alive(row["pid"]), row["run"]) == (f.PHASE_RUNNING, True, True, run)
+
+
 def test_a_flood_of_words_costs_the_app_and_not_us(box):
     code = (
         "import os,socket,time\ns=socket.socket(1,2); s.connect(os.environ['NOTIFY_SOCKET']); s.setblocking(False)\n"
