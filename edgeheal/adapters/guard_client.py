@@ -193,14 +193,14 @@ class GuardClient:
         """Ask; `then(reason, image, a, b)` later. False: nobody is there. `fd` rides along and is closed here."""
         return self.ask(verb, lambda answer: _plain(answer, then), app=app, image=image, a=a, b=b, fd=fd)
 
-    def ask(self, verb: int, then: Callable[[Answer], None], *, app: str = "", image: bytes = b"", a: int = 0, b: int = 0, fd: int = -1) -> bool:
+    def ask(self, verb: int, then: Callable[[Answer], None], *, app: str = "", image: bytes = b"", a: int = 0, b: int = 0, code: int = 0, fd: int = -1) -> bool:
         """As `request`, with the whole `Answer` (rows, descriptor: the taker closes it)."""
         if self._sock is None:
             _close(fd)
             return False
         self._number = self._number % 0x7FFFFFFF + 1
         self._asked[self._number] = _Asked(then)
-        self._out.append((f.pack_plain(verb, request=self._number, app=app, image=image, a=a, b=b), fd))
+        self._out.append((f.pack_plain(verb, request=self._number, code=code, app=app, image=image, a=a, b=b), fd))
         self._flush()
         return True
 

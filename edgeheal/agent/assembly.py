@@ -29,6 +29,7 @@ from edgeheal.agent.clock import SystemClock, boot_id
 from edgeheal.agent.control import ControlServer
 from edgeheal.agent.executor import Executor
 from edgeheal.agent.itself import Itself
+from edgeheal.agent.leave import Leave
 from edgeheal.agent.loop import Loop
 from edgeheal.agent.reporter import Reporter
 from edgeheal.agent.sensors import promised, sources_of
@@ -86,6 +87,7 @@ class Agent:
         self.reporter = Reporter(self.spool, self.journal, self.session, self.clock.now)
         self._remember(seed)
         self.guard = GuardClient(layout.guard_agent_socket, hear, heartbeat_s=max(1.0, config.guard.stuck_s / 3), durable=self._kept)
+        self.leave = Leave(self.guard)
         self._sense(config, hear)
         local: dict[Verb, Callable[[Act], None]] = {Verb.PROBE: lambda act: self._probe(act.app), Verb.FOLLOW: self._follow}
         self.executor = Executor(self.guard, self.journal, self.clock.now, hear, local, self._run_of)
@@ -205,6 +207,7 @@ class Agent:
             self.reporter.incident(incident)
             self.tools.tell_incident(incident)
         self._reports.clear()
+        self.leave.give(self.brain.state, self.brain.steps, self.clock.now())
         self.tools.tell_changes()
 
     def _note(self, now: "object", signal: Signal, effects: tuple[Effect, ...]) -> None:
@@ -240,6 +243,7 @@ class Agent:
 
     def _guard_lost(self) -> None:
         self.executor.guard_lost()
+        self.leave.guard_lost()
         self.probes.guard_lost()
         self.logs.guard_lost()
         self.tools.words_lost()

@@ -97,7 +97,7 @@ class Executor:
         if act.verb is Verb.HOLD_SOAK:
             return self._guard.request(frames.HOLD_SOAK, then, app=act.app, a=0 if act.target == "off" else 1)
         image = bytes.fromhex(act.target) if act.verb in (Verb.ROLLBACK, Verb.GIVE_UP_TRIAL) and act.target else b""
-        run = self._run_of(act.app) if act.verb in (Verb.RESTART, Verb.CLEAN_RESTART) else 0
+        run = self._run_of(act.app) if act.verb in (Verb.START, Verb.RESTART, Verb.CLEAN_RESTART) else 0
         return self._guard.request(_GUARD_VERB[act.verb], then, app=act.app, image=image, a=run)
 
     def _ended(self, number: int, reason: int) -> None:

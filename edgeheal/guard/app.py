@@ -26,8 +26,8 @@ class Run:
     """One run of an app. Times in monotonic ns; `period_ns` the longest silence it promised, 0 = none."""
 
     __slots__ = (
-        "adopted", "beat", "by", "early_end", "executed", "extended_ns", "grace", "image", "late", "launch", "number", "oom_before", "period_ns", "pid",
-        "pidfd", "pinged_ns", "ready", "reloading", "start", "started_ns", "stop_by", "wanted_end",
+        "adopted", "at_once_ms", "beat", "by", "early_end", "executed", "extended_ns", "grace", "image", "late", "launch", "number", "oom_before", "period_ns", "pid",
+        "pidfd", "pinged_ns", "plain", "ready", "reloading", "start", "started_ns", "stop_by", "wanted_end",
     )  # fmt: skip
 
     def __init__(self, number: int, by: int, launch: "Launch | None", *, started_ns: int = 0, adopted: bool = False) -> None:
@@ -51,6 +51,8 @@ class Run:
         self.extended_ns = 0
         self.oom_before = 0
         self.stop_by = -1
+        self.at_once_ms = -1  # the agent's leave: having lived so long, its end is answered by a start before the agent is asked; -1: none
+        self.plain = False  # it ended by itself, and nothing but a restart is to be thought of
         self.wanted_end = False
         self.grace: Timer | None = None
         self.beat: Timer | None = None
@@ -65,7 +67,7 @@ class App:
     """An app. `phase` is one of guard_frames PHASE_*; `restarts` counts starts after the first since this guard began."""
 
     __slots__ = (
-        "after_stop", "busy_until_ns", "cleaned", "ending", "exits", "finished", "group", "held_by_agent", "log", "name", "notify", "phase", "port_told_ns", "record",
+        "after_stop", "answered", "busy_until_ns", "cleaned", "ending", "exits", "finished", "group", "held_by_agent", "log", "name", "notify", "phase", "port_told_ns", "record",
         "restarts", "run", "said_ns", "start_by", "starting", "stop_thens", "stuck_since_ns", "taken", "token",
     )  # fmt: skip
 
@@ -89,6 +91,7 @@ class App:
         self.finished = False
         self.taken = False
         self.held_by_agent = False
+        self.answered = 0  # the run whose end was answered at once; the agent's own word for the same is not carried out again
         self.cleaned = False
         self.busy_until_ns = 0
         self.said_ns = 0

@@ -57,6 +57,7 @@ class Facts:
             (f.F_READY, run is not None and run.alive and run.ready),
             (f.F_PAUSED, self._body.keeper.wanted(app.name).pause_until > self._body.keeper.box_s()),
             (f.F_ORDERED, self._supervisor.orders.row(app.name) is not None),
+            (f.F_AT_ONCE, run is not None and run.alive and run.at_once_ms >= 0),
         )
         flags = 0
         for flag, holds in parts:
@@ -167,6 +168,7 @@ class Facts:
             flags |= flag if holds else 0
         self.event(f.EV_EXITED, app, code=flags, a=code if code is not None else signum or 0, b=lived_ms, c=facts["by"])
         app.finished = done and not ordered
+        run.plain = 0 <= run.at_once_ms <= lived_ms and not (ordered or done or run.late or taken or flags & (f.X_OOM | f.X_TRIAL | f.X_CONFIG_DIFFERS))
         return taken
 
     def _oom(self, app: "App", run: "Run") -> bool:

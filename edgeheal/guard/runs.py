@@ -115,6 +115,17 @@ class Supervisor:
             died = app.run is not None and app.run.stop_by < 0
             self._begin_start(app, by, died=died)
 
+    def is_answered(self, app: App, ended: int, then: "Then") -> bool:
+        """Whether the start that this word of the agent asks for, after the end of run `ended`, was made at once; `then` as for `start`."""
+        if not ended or ended != app.answered or app.phase == f.PHASE_WAITING:
+            return False
+        app.answered = 0
+        if app.phase == f.PHASE_STARTING:
+            app.starting.append(then)
+        else:
+            then(reasons.OK)
+        return True
+
     def stop(self, name: str, by: int, then: "Then | None" = None) -> None:
         """Stop the whole tree in order. `then(0)` when it is gone, `then(UNKILLABLE)` when it will not go. What is wanted is not touched."""
         app = self.apps.get(name)
@@ -341,10 +352,15 @@ class Supervisor:
             ports.look(self._body, self, app, run, lambda held: self._unasked(app, run, held))
 
     def _unasked(self, app: App, run: Run, port_held: bool) -> None:
-        if app.run is not run or app.phase != f.PHASE_STOPPED or app.finished or app.taken or self._body.doors.agent_follows():
+        if app.run is not run or app.phase != f.PHASE_STOPPED or app.finished or app.taken:
             return
-        if self._body.keeper.wanted(app.name).running:
-            self.orders.ended(app, port_held=port_held)
+        wanted = self._body.keeper.wanted(app.name)
+        if not self._body.doors.agent_follows():
+            if wanted.running:
+                self.orders.ended(app, port_held=port_held)
+        elif run.plain and not port_held and wanted.running and not wanted.pause_until:
+            app.answered = run.number
+            self.start(app.name, k.BY_REMEDY)
 
     def _note_exit(self, app: App) -> None:
         app.exits.append(time.monotonic_ns())
@@ -354,6 +370,8 @@ class Supervisor:
         """The agent came or went."""
         self._body.keeper.on_agent(there)
         for app in self.apps.values():
+            if app.run is not None:
+                app.run.at_once_ms = -1  # an agent's leave ends with it
             if there:
                 self.orders.cancel(app.name)
             else:

@@ -84,7 +84,8 @@ class RunVerbs:
             self._told(request, ACTION_START)
         if refusal:
             return refusal
-        self._body.supervisor.start(app.name, self._by(request), request.answer)
+        if request.client.rank != doors.AGENT or not self._body.supervisor.is_answered(app, request.a, request.answer):
+            self._body.supervisor.start(app.name, self._by(request), request.answer)
         return None
 
     def _stop(self, request: "Request") -> "int | None":
@@ -158,9 +159,17 @@ class RunVerbs:
         return None
 
     def _order(self, request: "Request") -> int:
-        if self._app(request) is None:
+        app = self._app(request)
+        if app is None:
             return reasons.NO_SUCH_APP
-        return self._body.supervisor.orders.place(request.app, request.a, request.b)
+        if request.code == f.ORDER_STANDING:
+            return self._body.supervisor.orders.place(request.app, request.a, request.b)
+        if request.client.rank != doors.AGENT or not request.client.following:
+            return reasons.NOT_ALLOWED
+        if app.run is None or not app.running or app.run_number != request.a:
+            return reasons.NOT_RUNNING
+        app.run.at_once_ms = request.b if request.code == f.ORDER_AT_ONCE else -1
+        return reasons.OK
 
     def _heartbeat(self, request: "Request") -> int:
         self.progress = request.a

@@ -33,7 +33,7 @@ HELLO = 1  # A P   a = highest version spoken; answer: a = boot id (8 bytes of i
 STATUS = 2  # A P   rows: one AppRow per app (or the one named)
 IMAGES = 3  # A P   rows: one ImageRow per deployment of the app
 FOLLOW = 4  # A P   from now on, events
-START = 5  # A P
+START = 5  # A P   a: the run whose end is answered (0: none is meant); it is not started twice for that
 STOP = 6  # A P   person: wanted = stopped until a (0 = for good)
 RESTART = 7  # A P   a: the run that is meant (0: any); ALREADY when a newer one runs
 RELOAD = 8  # A P   the manifest's reload method
@@ -53,7 +53,7 @@ SET_CONFIG = 21  # R     descriptor: the new content
 SET_SECRET = 22  # R     descriptor: the content; image field = secret's name
 HOOK = 23  # A P   app field = hook point, image field = target id
 REBOOT = 24  # A R   a = 0 reboot, 1 power off, 2 halt; b = 1 confirmed
-ORDER = 25  # A     standing order: a = at most n starts, b = life in box seconds
+ORDER = 25  # A     standing order: a = at most n starts, b = life in box seconds; code ORDER_AT_ONCE: a = a run, b = ms it must have lived
 PAUSE = 26  # P     a = seconds; app "" = all
 RESUME = 27  # P
 IMPORT = 28  # R     descriptor: a bundle; events IMPORT_PROGRESS; answer: image = id, app = app
@@ -120,11 +120,13 @@ PHASE_STOPPED, PHASE_STARTING, PHASE_RUNNING, PHASE_STOPPING, PHASE_WAITING, PHA
 PHASES = ("stopped", "starting", "running", "stopping", "waiting", "held", "stuck")
 
 # AppRow flags
-F_CONFIG_DIFFERS, F_HELD, F_ADOPTED, F_LATE, F_BUSY, F_CAN_RELOAD, F_READY, F_PAUSED, F_ORDERED = (1 << i for i in range(9))
+F_CONFIG_DIFFERS, F_HELD, F_ADOPTED, F_LATE, F_BUSY, F_CAN_RELOAD, F_READY, F_PAUSED, F_ORDERED, F_AT_ONCE = (1 << i for i in range(10))
 # ImageRow flags
 I_RUNNING, I_ANCHOR, I_BLOCKED, I_PREVIOUS = (1 << i for i in range(4))
 # EV_EXITED code flags
 X_CODE, X_SIGNAL, X_OOM, X_ORDERED, X_DONE, X_TRIAL, X_CONFIG_DIFFERS, X_CORE = (1 << i for i in range(8))
+# ORDER codes: a standing order; the next end of this run is answered by a start at once, the agent being there; that no more
+ORDER_STANDING, ORDER_AT_ONCE, ORDER_ASK = range(3)
 # EV_SAID codes
 SAID_STATUS, SAID_RELOADING, SAID_STOPPING, SAID_BUSY, SAID_EXTEND = range(5)
 
