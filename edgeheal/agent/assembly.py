@@ -36,6 +36,7 @@ from edgeheal.agent.sensors import promised, sources_of
 from edgeheal.agent.store import packed, take_over
 from edgeheal.agent.tools import Tools
 from edgeheal.agent.view import Past, World
+from edgeheal.agent.why import WhyBooted
 from edgeheal.config.hook_points import hook_points
 from edgeheal.config.last_good import FILES, InForce, in_force
 from edgeheal.config.policy import policy_of
@@ -88,6 +89,7 @@ class Agent:
         self._remember(seed)
         self.guard = GuardClient(layout.guard_agent_socket, hear, heartbeat_s=max(1.0, config.guard.stuck_s / 3), durable=self._kept)
         self.leave = Leave(self.guard)
+        self.why = WhyBooted(self.guard, hear, self._born_again, torn=self._torn)
         self._sense(config, hear)
         local: dict[Verb, Callable[[Act], None]] = {Verb.PROBE: lambda act: self._probe(act.app), Verb.FOLLOW: self._follow}
         self.executor = Executor(self.guard, self.journal, self.clock.now, hear, local, self._run_of)
@@ -119,6 +121,7 @@ class Agent:
         ring = (survivor.state, survivor.steps) if survivor is not None else None
         taken = take_over(seed, self.session, self.clock.now(), self.journal.recovered, ring)
         self.brain.state = taken.state
+        self._torn = taken.source != "ring" and any(d.what == "torn" for d in self.journal.recovered.damage)
         for case in taken.state.cases.values():
             self.past.keep(case.incident)
         for incident in taken.state.closed:
@@ -142,7 +145,7 @@ class Agent:
         self.kernel = Kernel(hear, clock, self.processes.app_of)
         self.metrics = Metrics(hear, self.layout.metric_socket, clock, self.processes.uid_of)
         self.itself = Itself(hear, self, clock, memory_kib=config.thresholds.agent_memory_kib, every_s=config.sampling.every_ms / 1000)
-        self.logs = Logs(hear, self._open_log, self._truncate, clock)
+        self.logs = Logs(hear, self._open_log, self._cut_log, clock)
 
     def _link(self, config: Config) -> "object":
         from edgeheal.agent.mouth import link_of  # paho is loaded only where there is a broker
@@ -234,6 +237,7 @@ class Agent:
     def _greeted(self, hello: Hello) -> None:
         self.clock.box_is(hello.box_s)
         self.tools.boundary = hello.boundary
+        self.why.ask()
         self.tools.words_go()
 
     def _guard_told(self, event: Event) -> None:
@@ -280,6 +284,11 @@ class Agent:
         if self.link is not None:
             self.link.say_birth()  # type: ignore[attr-defined]
 
+    def _born_again(self) -> None:
+        """What the birth says changed."""
+        if self.link is not None:
+            self.link.say_birth()  # type: ignore[attr-defined]
+
     def _run_of(self, app: str) -> int:
         known = self.brain.state.apps.get(app)
         return 0 if known is None else known.run
@@ -297,8 +306,9 @@ class Agent:
         if not self.guard.open_log(app, then):
             then(-1)
 
-    def _truncate(self, app: str) -> None:
-        self.guard.request(guard_frames.TRUNCATE, lambda *_: None, app=app)
+    def _cut_log(self, app: str, upto: int, done: Callable[[], None]) -> None:
+        if not self.guard.request(guard_frames.TRUNCATE, lambda *_: done(), app=app, a=upto):
+            done()
 
     # -- config
 

@@ -61,8 +61,8 @@ def link_of(agent: "Agent", config: Config) -> MqttLink:
             for name, app in sorted(state.apps.items())
         )
         return Birth(
-            session=agent.session, boots=agent.tools.boots, nonce=agent.tools.nonce, reset_reason=agent.world.boot, agent=VERSION,
-            config=config_id(agent), policy=state.policy.version, capabilities=CAPABILITIES, classes=config.device.classes,
+            session=agent.session, boots=agent.why.boot.count, nonce=agent.why.nonce, reset_reason=agent.tools.boot_reason, agent=VERSION,
+            config=config_id(agent), policy=state.policy.version, capabilities=CAPABILITIES, classes=config.device.classes, watchdog_s=agent.why.boot.watchdog_s,
             boundary=agent.tools.boundary, mode=mode_of(agent.config.mode), spool_depth=depth, spool_dropped=dropped, place=config.device.place,
             hardware=hardware, apps=apps, at_s=now.wall_s, up_s=(now.mono_ns - agent.started_ns) // NS, stored_by=config.link.stored_by,
         )  # fmt: skip

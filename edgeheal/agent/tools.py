@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from edgeheal.agent import view
+from edgeheal.agent.clock import boot_id
 from edgeheal.agent.control import Handler
 from edgeheal.core import plain, words
 from edgeheal.core.ids import normalise, short_id
@@ -28,7 +29,7 @@ _RANK = {Shown.OK: 0, Shown.PAUSED: 1, Shown.UNKNOWN: 2, Shown.HEALING: 3, Shown
 
 
 class Tools:
-    """See the module. `boundary`, `boots` and `nonce` are what the guard said."""
+    """See the module. `boundary` is what the guard said."""
 
     def __init__(self, agent: "Agent") -> None:
         """Nothing was told yet."""
@@ -36,8 +37,6 @@ class Tools:
         self._told: dict[str, tuple[Any, ...]] = {}
         self._words: SignedWords | None = None
         self.boundary = "unknown"
-        self.boots = 0
-        self.nonce = b""
 
     def handlers(self) -> dict[str, Handler]:
         """The words of the control socket."""
@@ -62,7 +61,7 @@ class Tools:
             "place": agent.config.device.place,
             "shown": self._shown(rows, worst, guard),
             "up_s": _up_s(),
-            "boot_reason": agent.world.boot,
+            "boot_reason": self.boot_reason,
             "mode": agent.config.mode,
             "agent": "ok",
             "agent_pid": os.getpid(),
@@ -78,6 +77,12 @@ class Tools:
             "agent_view": {"turns": agent.loop.turns, "longest_gap_ms": agent.loop.longest_gap_ms, "steps": agent.brain.steps},
         }
 
+    @property
+    def boot_reason(self) -> str:
+        """Why this boot came: as the engine judged it once, else as it was told last."""
+        boots = self._agent.brain.state.senses.box.boots
+        return boots.said if boots.said and boots.boot == boot_id() else self._agent.world.boot
+
     def _shown(self, rows: list[dict[str, Any]], worst: Incident | None, guard: str) -> str:
         names = {word: kind for kind, word in words.SHOWN.items()}
         kinds = [names[row["state"]] for row in rows]
@@ -89,7 +94,7 @@ class Tools:
 
     def _notes(self, guard: str) -> list[str]:
         force = self._agent.force
-        notes = []
+        notes = self._agent.why.notes()
         if guard != "ok":
             notes.append("the guard does not answer: apps go on running, nothing can be repaired")
         if force.problems:

@@ -59,8 +59,8 @@ class World:
                 self.host[metric] = value
             case LinkIs(layer=layer, up=up):
                 self.link[layer] = up
-            case Booted(reasons=reasons):
-                self.boot = max(reasons, key=lambda r: r[1])[0] if reasons else "unknown"
+            case Booted(reasons=reasons, verdict=verdict):
+                self.boot = verdict or (max(reasons, key=lambda r: r[1])[0] if reasons else "unknown")
             case _:
                 pass
 

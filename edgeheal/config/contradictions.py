@@ -27,6 +27,7 @@ RULES = (
     "a `[link]` without `device.id`; a certificate without its key; a user without a `password_file`; certificates with `tls = false`",
     '`remedies.reboot.mode = "act"` while the guard refuses reboots; the same for power cycles and `[hooks]`',
     "an app that needs one that is not here, or itself, or in a circle",
+    "a `[reset.NAME]` without its `file`, or of form env without its `field`; a pretimeout not below the watchdog's time-out; one watchdog named twice",
     'two of the parts and apps under one user; "self" for some parts and not for all',
     "a sensor of no app here; without the path, device or field that its kind needs; two kinds, speeds or parities on one serial line; `low` above `high`",
 )  # for the reference
@@ -42,6 +43,7 @@ def contradictions(config: Config) -> Iterator[Contradiction]:
         yield from _app(name, app, config)
     yield from _users(config)
     yield from _sensors(config)
+    yield from _boot(config)
 
 
 def _ordered(c: Config) -> Iterator[Contradiction]:
@@ -68,6 +70,21 @@ def _ordered(c: Config) -> Iterator[Contradiction]:
         yield ("guard.stuck",), f"the agent shows every {PING_S} s that it lives: a deadline must be above {2 * PING_S} s", f'stuck = "{4 * PING_S}s"'
     if c.watchdog.device and c.watchdog.timeout_s < 10:
         yield ("watchdog.timeout", "watchdog.device"), "a hardware watchdog below 10 s would bite a busy box", 'timeout = "30s"'
+
+
+def _boot(c: Config) -> Iterator[Contradiction]:
+    dog = c.watchdog
+    if dog.pretimeout_s and dog.pretimeout_s >= dog.timeout_s:
+        yield ("watchdog.pretimeout", "watchdog.timeout"), "the pretimeout must come before the time-out", f"pretimeout = {_S.show(max(1, dog.timeout_s // 4))}"
+    if dog.device and dog.device in dog.also:
+        yield ("watchdog.also", "watchdog.device"), f"{dog.device} is named twice", ""
+    if dog.also and not dog.device:
+        yield ("watchdog.also", "watchdog.device"), "further devices without a first one", f'device = "{dog.also[0]}"'
+    for name, reset in c.reset.items():
+        if not reset.file:
+            yield (f"reset.{name}.file",), "a source needs the file that is read", 'file = "/sys/devices/.../reset_reason"'
+        if reset.form == "env" and not reset.field:
+            yield (f"reset.{name}.field", f"reset.{name}.form"), "form env needs the variable", 'field = "BOOT_A_LEFT"'
 
 
 def _budgets(c: Config) -> Iterator[Contradiction]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from edgeheal.config.accounts import Accounts
 from edgeheal.config.decode import key_name
-from edgeheal.config.schema import App, Config, Limits
+from edgeheal.config.schema import App, Config, Limits, Reset
 from edgeheal.core.policy import Budget
+from edgeheal.detect.reset import REASONS
 
 VERSION = 1
 
@@ -29,7 +30,11 @@ def guard_record(config: Config, accounts: Accounts) -> dict[str, Any]:
         "soak_min_s": guard.soak_min_s,
         "budgets": _budgets(guard.budgets),
         "reboots": guard.reboots,
-        "watchdog": {"device": config.watchdog.device, "timeout_s": config.watchdog.timeout_s},
+        "watchdog": {
+            "device": config.watchdog.device, "timeout_s": config.watchdog.timeout_s, "also": list(config.watchdog.also),
+            "pretimeout_s": config.watchdog.pretimeout_s,
+        },
+        "boot": {"pstore": list(config.boot.pstore), "clear_pstore": config.boot.clear_pstore, "sources": [_source(n, r) for n, r in config.reset.items()]},
         "agent": {"spawn": guard.spawn_agent, "stuck_s": guard.stuck_s},
         "local_rollback": guard.local_rollback,
         "quota_bytes": guard.quota_bytes,
@@ -41,7 +46,16 @@ def guard_record(config: Config, accounts: Accounts) -> dict[str, Any]:
         "healthy_ms": config.backoff.healthy_after_ms,
         "slow_retry_s": max(1, config.backoff.slow_retry_ms // 1_000),
         "start_grace_ms": config.probes.start_grace_ms,
-    }
+    }  # fmt: skip
+
+
+def _source(name: str, reset: Reset) -> list[Any]:
+    """As `guard.witness_child` takes it; reasons as bits."""
+    means = []
+    for row in reset.means:
+        value, *said = row.split(" ")
+        means.append([value, sum(1 << REASONS.index(r) for r in REASONS if r.replace(" ", "-") in said)])
+    return [name, reset.file, reset.form, reset.field, reset.mask, means, "attempts" if reset.attempts else "reason", reset.attempts]
 
 
 def _app(name: str, app: App, accounts: Accounts) -> dict[str, Any]:

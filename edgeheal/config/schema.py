@@ -32,6 +32,7 @@ from edgeheal.config.kinds import (
 from edgeheal.config.real import Real
 from edgeheal.core.kinds import Mode, RemedyKind
 from edgeheal.core.policy import Budget, Policy, Thresholds
+from edgeheal.detect.reset import REASONS
 
 MS, S, MINUTE, HOUR, DAY = 1, 1_000, 60_000, 3_600_000, 86_400_000
 MB, GB = 1_000_000, 1_000_000_000
@@ -284,6 +285,35 @@ class Watchdog:
 
     device: str = entry(FilePath(absolute=True), "", "such as /dev/watchdog; unsaid: none is opened")
     timeout_s: int = entry(Seconds(5, 3_600), 60, "asked for, and read back")
+    also: tuple[str, ...] = entry(Items(FilePath(absolute=True, required=True), 4), (), "further devices that are fed with it")
+    pretimeout_s: int = entry(
+        Seconds(0, 3_600), 0, 'so long before the time-out the kernel is told (with the governor "panic" it leaves a record); "0s": as it is'
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """Why did we boot: where a dying kernel leaves its records."""
+
+    pstore: tuple[str, ...] = entry(
+        Items(FilePath(absolute=True, required=True), 4), ("/sys/fs/pstore", "/var/lib/systemd/pstore"), "folders that are searched for records"
+    )
+    clear_pstore: bool = entry(Flag(), True, "free a record's room in pstore once a durable copy lies in the guard's folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A register or file of the board that says why it was reset, read once a boot, or how many attempts a system on trial has left."""
+
+    file: str = entry(FilePath(absolute=True), "", "what is read; needed")
+    form: str = entry(Choice(("text", "u32be", "u32le", "env")), "text", "a line of text; 4 bytes; a boot loader's environment (U-Boot, GRUB)")
+    field: str = entry(Text(64, r"[\w.-]*", "a quoted name"), "", "form env: the variable")
+    mask: int = entry(Number(0, 0xFFFFFFFF), 0, "only these bits of a number count; 0: all")
+    means: tuple[str, ...] = entry(
+        Items(Text(96, rf"\S{{1,32}}( ({'|'.join(r.replace(' ', '-') for r in REASONS)}))+", 'a quoted "VALUE REASON ..."'), 16), (),
+        "what a value means: ordered, power-loss, brown-out, watchdog, panic, thermal; several reasons where it cannot tell them apart",
+    )  # fmt: skip
+    attempts: int = entry(Number(0, 100), 0, "not a reason, but the attempts left of so many: the boot loader counts down; 0: it is a reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +419,8 @@ class Config:
     guard: Guard = section(Guard, "what the privileged process may do", "guard")
     users: Users = section(Users, "who each part runs as", "restart of guard and agent")
     watchdog: Watchdog = section(Watchdog, "the hardware watchdog", "guard")
+    boot: Boot = section(Boot, "why the box booted", "guard")
+    reset: dict[str, Reset] = table(Reset, "registers and files that say why", "guard", names=APP_NAME)
     hooks: Hooks = section(Hooks, "remedies whose effect leaves the box", "guard")
     fleet: Fleet = section(Fleet, "how far a signed policy may go", "guard")
     trust: Trust = section(Trust, "keys and revocations", "guard")

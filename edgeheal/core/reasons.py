@@ -33,6 +33,7 @@ NOTHING_TO_DO = 34
 MODE = 35
 NEEDS_APPROVAL = 36
 BAD_CONFIG = 37
+BOOT_LOOP = 38
 # 40..59 trust
 BAD_SIGNATURE = 40
 UNDER_THRESHOLD = 41
@@ -89,7 +90,8 @@ WORDS = {
     NO_SUCH_APP: "no such app", NO_SUCH_IMAGE: "no such image", BUDGET_SPENT: "budget spent", BUDGET_UNWRITABLE: "budget unwritable",
     INTERLOCK: "interlock says no", PAUSED: "paused", TABLE: "not in this state", LAST_GOOD: "last known good", NOT_CONFIGURED: "not configured",
     NOT_SEEN: "no witness", HELD: "held", APP_BUSY: "app is busy", NOTHING_TO_DO: "nothing to do", MODE: "mode forbids it",
-    NEEDS_APPROVAL: "needs approval", BAD_CONFIG: "device config is broken", BAD_SIGNATURE: "bad signature", UNDER_THRESHOLD: "too few signatures", REVOKED: "revoked",
+    NEEDS_APPROVAL: "needs approval", BAD_CONFIG: "device config is broken", BOOT_LOOP: "boots in a loop",
+    BAD_SIGNATURE: "bad signature", UNDER_THRESHOLD: "too few signatures", REVOKED: "revoked",
     BELOW_FLOOR: "below the security floor", BLOCKED: "blocked here", WRONG_DEVICE: "for another device", WRONG_TENANT: "for another tenant",
     WRONG_ROLE: "key lacks the role", REPLAY: "seen before", EXPIRED: "expired", COUNTER_LEAP: "command counter leaps", RETAINED: "retained",
     WRONG_NONCE: "for another boot", TRUST_CHAIN: "trust chain broken", WRONG_TYPE: "wrong envelope type", UNKNOWN_KEY: "unknown key",

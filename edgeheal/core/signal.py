@@ -244,7 +244,11 @@ class KernelSaid(Signal):
 
 @dataclass(frozen=True, slots=True)
 class Booted(Signal):
-    """Why we booted: candidates with weights in permille, `ordered_id` the reboot we had ordered."""
+    """Why we booted: candidates with weights in permille, the verdict first; `ordered_id` the reboot we had ordered; `clean`: nothing of it was unplanned.
+
+    `verdict` for people, `seen` what it rests on. `unplanned`: boots nobody wanted in the last hour of box time, as the guard counts (-1: it did not say);
+    `answers` given to a boot loop so far (1 rollback, 2 OS, 4 safe mode); `suspect`: the app with the youngest image; `crash`: fingerprint of a panic.
+    """
 
     TAG: ClassVar[int] = 18
     boot: str = ""
@@ -252,6 +256,12 @@ class Booted(Signal):
     reasons: tuple[tuple[str, int], ...] = ()
     ordered_id: str = ""
     clean: bool = False
+    verdict: str = ""
+    seen: tuple[str, ...] = ()
+    unplanned: int = -1
+    answers: int = 0
+    suspect: str = ""
+    crash: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 from edgeheal.core import signal as sig
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
-from edgeheal.detect import boot, busy, exits, foreign, growth, hang, host, itself, kernel, limits, link, logs, probes, sensors
+from edgeheal.detect import boot, busy, exits, foreign, growth, hang, host, itself, kernel, limits, lines, link, logs, probes, sensors, used
 from edgeheal.detect.around import Around
 from edgeheal.detect.boot import Boots
 from edgeheal.detect.busy import Busy
@@ -28,6 +28,7 @@ from edgeheal.detect.link import Link
 from edgeheal.detect.logs import Log
 from edgeheal.detect.probes import Probe
 from edgeheal.detect.sensors import Sensor
+from edgeheal.detect.used import Used
 
 Found = tuple[Symptom, ...]
 
@@ -47,6 +48,7 @@ class AppSenses:
     usage_ns: int = 0
     followed: bool = False
     work: Busy = field(default_factory=Busy)
+    used: Used = field(default_factory=Used)
 
 
 @dataclass(slots=True)
@@ -58,6 +60,8 @@ class BoxSenses:
     link: Link = field(default_factory=Link)
     boots: Boots = field(default_factory=Boots)
     itself: Itself = field(default_factory=Itself)
+    sensed: dict[str, Sensor] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -83,6 +87,7 @@ class Senses:
 
 def _usage(mem: AppSenses, signal: sig.Usage, around: Around) -> Found:
     mem.usage_ns = around.ns
+    used.sampled(mem.used, signal, around.ns)
     found = growth.sampled(mem.grown, signal, around) + limits.sampled(mem.full, signal, around)
     return found + busy.sampled(mem.work, signal, around, progress=_progress(mem, around))
 
@@ -140,19 +145,19 @@ BOX: dict[type[sig.Signal], Callable[[BoxSenses, Any, Around], Found]] = {
     sig.KernelSaid: lambda m, s, a: kernel.said(m.kernel, s, a),
     sig.LinkIs: lambda m, s, a: link.heard(m.link, s, a),
     sig.Booted: lambda m, s, a: boot.booted(m.boots, s, a),
-    sig.SelfSaid: lambda m, s, a: itself.said(m.itself, s, a),
+    sig.SelfSaid: lambda m, s, a: lines.said(m.lines, s) if s.part.startswith(lines.PART) else itself.said(m.itself, s, a),
     sig.ConfigIs: lambda m, s, _: itself.config(m.itself, s),
 }
 
 
 def box_due(mem: BoxSenses, around: Around) -> int:
     """The first deadline of the box's detectors, 0 = none."""
-    return min((d for d in (link.due(mem.link, around), host.due(mem.host, around)) if d), default=0)
+    return min((d for d in (link.due(mem.link, around), host.due(mem.host, around), boot.due(mem.boots), sensors.due(mem.sensed, around)) if d), default=0)
 
 
 def box_tick(mem: BoxSenses, around: Around) -> Found:
     """What became a symptom of the box by time alone."""
-    return link.tick(mem.link, around) + host.tick(mem.host, around)
+    return link.tick(mem.link, around) + host.tick(mem.host, around) + boot.tick(mem.boots, around) + sensors.tick(mem.sensed, "", around)
 
 
 def app_due(mem: AppSenses, around: Around) -> int:

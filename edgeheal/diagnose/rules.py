@@ -6,12 +6,14 @@ Invariants: rules are independent of each other and of order; what could not be 
 moves app-class causes only, never kernel, disk or supply (safety: words from an app are evidence, not orders).
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from edgeheal.core.incident import Evidence
 from edgeheal.core.kinds import SENSOR_SYMPTOMS, CauseKind, ChangeKind, EvidenceCode, SymptomKind
+from edgeheal.diagnose import box_rules
 from edgeheal.diagnose.scene import Scene
+from edgeheal.diagnose.word import Rule, Word
+from edgeheal.diagnose.word import fact as _fact
 
 C, E, S = CauseKind, EvidenceCode, SymptomKind
 
@@ -27,23 +29,8 @@ _GROWTH = {
     S.THREAD_GROWTH: C.APP_THREADS,
     S.CHILD_GROWTH: C.APP_THREADS,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A rule's word: multiply the weight of `cause` by `factor`."""
-
-    cause: CauseKind
-    factor: float
-    evidence: Evidence | None = None
-    subject: str = ""
-
-
-Rule = Callable[[Scene], Iterator[Word]]
-
-
-def _fact(code: EvidenceCode, value: float = 0.0, limit: float = 0.0, text: str = "", *, speaks_for: bool = True) -> Evidence:
-    return Evidence(code, round(value, 3), round(limit, 3), text, speaks_for)
+_BOOTS = frozenset({S.UNPLANNED_BOOT, S.WATCHDOG, S.BOOT_LOOP})
+_VERDICTS = {"power loss": C.POWER_LOSS, "brown-out": C.SUPPLY, "watchdog": C.WATCHDOG, "panic": C.KERNEL, "thermal": C.THERMAL}  # detect.reset's words
 
 
 def changed_config(s: Scene) -> Iterator[Word]:
@@ -170,7 +157,10 @@ def app_alive(s: Scene) -> Iterator[Word]:
     if s.alive:
         yield Word(C.APP_CRASH, 0.15, _fact(E.APP_ALIVE, s.alive_by, speaks_for=False))
         yield Word(C.SENSOR, 1.3, _fact(E.APP_ALIVE, s.alive_by))
-    if s.sensors_bad > 1 and s.sensors_bad == s.sensors:
+    if s.line == "missing":
+        yield Word(C.BUS, 60.0, _fact(E.LINE, text="line away"))
+        yield Word(C.SENSOR, 0.1)
+    elif s.sensors_bad > 1 and s.sensors_bad == s.sensors:
         yield Word(C.BUS, 8.0, _fact(E.SIBLINGS_OK, 0, s.sensors))
         yield Word(C.SENSOR, 0.4)
     elif s.sensors > 1:
@@ -212,7 +202,18 @@ def in_the_kernel(s: Scene) -> Iterator[Word]:
         yield Word(C.DEVICE_IO, 1.5, _fact(E.STATE_D, 0, 0, s.wchan))
 
 
+def verdict_on_boot(s: Scene) -> Iterator[Word]:
+    """What the witnesses of the boot agree on; a verdict that is unknown moves nothing."""
+    if s.symptom.kind not in _BOOTS:
+        return
+    for fact in s.symptom.evidence:
+        cause = _VERDICTS.get(fact.text)
+        if fact.code is E.BOOTS_IN_WINDOW and cause is not None:
+            yield Word(cause, 40.0, fact)
+
+
 RULES: tuple[Rule, ...] = (
     changed_config, changed_image, ended_by_hand, ended_by_fault, short_runs, port_held, needs_down, network_down, weak_supply, full_disk,
     sick_disk, low_memory, pressure, many_at_once, late_too, probe_alone, app_alive, growing, descriptors_full, said_in_log, in_the_kernel,
+    verdict_on_boot, *box_rules.RULES,
 )  # fmt: skip

@@ -15,9 +15,9 @@ from edgeheal.core.kinds import CauseKind, EvidenceCode, IncidentState, Mode, Ou
 from edgeheal.core.now import NS
 from edgeheal.core.values import replace
 from edgeheal.diagnose.topology import needed_by
-from edgeheal.engine import outcome
+from edgeheal.engine import loops, outcome, sensing
 from edgeheal.engine.choice import ONCE, VERBS, image_key, key_of, mode_of, pick, stand_of, usable
-from edgeheal.engine.notice import LIFE, diagnosed
+from edgeheal.engine.notice import LIFE, SENSOR, diagnosed
 from edgeheal.engine.state import Group
 from edgeheal.engine.turn import Turn
 from edgeheal.recover import budget
@@ -50,6 +50,9 @@ def care(turn: Turn, number: int) -> None:
     if turn.paused(case.app):
         _until_resumed(turn, case, app)
         return
+    if case.incident.symptom is S.BOOT_LOOP:
+        _answer_loop(turn, case)
+        return
     if app is not None and app.judging_ns > turn.ns:
         turn.keep(replace(case, wait_ns=app.judging_ns))
         return
@@ -77,6 +80,21 @@ def care(turn: Turn, number: int) -> None:
             escalate(turn, case)
         case _:
             _perform(turn, case, app, remedy)
+
+
+def _answer_loop(turn: Turn, case: Case) -> None:
+    """The box boots again and again: its own answers, never another reboot."""
+    if case.incident.state is IncidentState.AWAITING_APPROVAL:
+        turn.keep(replace(case, wait_ns=turn.ns + round(turn.policy.slow_retry_s * NS)))
+        return
+    case = diagnosed(turn, case) if case.number not in turn.fresh else turn.cases[case.number]
+    remedy, app = loops.rung(turn, case)
+    if remedy is not R.CALL:
+        _perform(turn, case, app, remedy)
+    elif case.incident.state is IncidentState.ESCALATED:
+        turn.keep(replace(case, wait_ns=turn.ns + round(turn.policy.slow_retry_s * NS)))
+    else:
+        escalate(turn, case)
 
 
 def _until_resumed(turn: Turn, case: Case, app: App | None) -> None:
@@ -133,6 +151,10 @@ def _wait_s(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> floa
             turn.put(replace(app, fails=1))
             return 0.0
         return delay_s(turn.policy, app.fails, turn.chance()) if app.fails > 1 else 0.0
+    if remedy is R.POWER_CYCLE and case.signs and all(s.kind in SENSOR for s in case.signs):
+        wait_s = sensing.patience_s(turn, case) - (turn.ns - case.incident.opened_ns) / NS
+        if wait_s > 0:
+            return wait_s  # late is not dead
     cool_s = turn.policy.remedy(remedy).cool_down_s
     uses = turn.ledger.spent.get(key_of(case, remedy), ())
     left = cool_s - (turn.now.box_s - uses[-1]) if cool_s > 0 and uses else 0.0
@@ -148,12 +170,15 @@ def _verb(remedy: RemedyKind, app: App | None) -> Verb:
 
 
 def _order(turn: Turn, case: Case, app: App | None, remedy: RemedyKind, verb: Verb) -> None:
-    spec = turn.spec(case.app)
+    name = case.app if app is None else app.name  # a loop of the box may be answered by an app's rollback
+    spec = turn.spec(name)
     target = HOOK_OF.get(remedy, "")
+    if remedy is R.POWER_CYCLE and (feed := sensing.power_of(turn, case)):
+        target = f"{target}:{feed}"  # a number: the guard knows what it stands for
     if verb is Verb.GIVE_UP_TRIAL and app is not None:
         target = app.image
     seconds = spec.stop_ms / 1000 + max(turn.policy.start_grace_s, spec.start_ms / 1000)
-    number = turn.act(verb, case.app, target, case.number, seconds=seconds)
+    number = turn.act(verb, name, target, case.number, seconds=seconds)
     if case.cause_class not in budget.FREE:
         turn.ledger = turn.ledger.spend(key_of(case, remedy), turn.now.box_s, turn.policy.remedy(remedy).budgets)
         if remedy is R.ROLLBACK:
@@ -170,7 +195,7 @@ def _order(turn: Turn, case: Case, app: App | None, remedy: RemedyKind, verb: Ve
     turn.keep(case)
     turn.decided("act", case, case.app, int(remedy), number, target)
     if app is not None:
-        turn.move(case.app, AppEvent.ACT)
+        turn.move(name, AppEvent.ACT)
     if remedy is R.RESTART_GROUP:
         turn.groups = (*turn.groups, Group(case.number, case.app, needed_by(case.app, turn.catalog)))[-8:]
 

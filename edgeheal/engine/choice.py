@@ -28,6 +28,7 @@ VERBS: dict[RemedyKind, Verb] = {
 }  # fmt: skip
 # conditions of the box that a peripheral's power may end; all others are waited out or need a person
 BOX_CURABLE = frozenset({SymptomKind.MOUNT_HANG})
+POWER_HELPS = frozenset({SymptomKind.SENSOR_MISSING, SymptomKind.SENSOR_STUCK, SymptomKind.SENSOR_DEFAULT})
 ASK_COST = 150.0
 OF_APP = frozenset({k for k in CauseKind if k.name.startswith("APP_")})
 SLOW = frozenset({R.LOOK_AGAIN, R.RELOAD})
@@ -43,8 +44,9 @@ def stand_of(turn: Turn, case: Case, app: App | None) -> Stand:
 
 def mode_of(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> Mode:
     """How far this remedy may go for this case; a person's approval lifts `ask`."""
-    mode = turn.policy.mode_of(case.app, remedy)
-    if remedy is R.ROLLBACK and app is not None and not app.in_trial and turn.spec(case.app).downgrade == "ask":
+    name = case.app if app is None else app.name
+    mode = turn.policy.mode_of(name, remedy)
+    if remedy is R.ROLLBACK and app is not None and not app.in_trial and turn.spec(name).downgrade == "ask":
         mode = min(mode, Mode.ASK)
     return Mode.ACT if mode is Mode.ASK and remedy in case.approved else mode
 
@@ -54,7 +56,7 @@ def key_of(case: Case, remedy: RemedyKind) -> str:
     return budget.key(case.app, case.cause_class, remedy)
 
 
-def _fits(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> bool:
+def fits(turn: Turn, case: Case, app: App | None, remedy: RemedyKind) -> bool:
     """Whether the budgets leave one more use."""
     if case.cause_class in budget.FREE:
         return True
@@ -72,7 +74,7 @@ def image_key(app: App | None) -> str:
 
 def usable(turn: Turn, case: Case, stand: Stand, remedy: RemedyKind) -> bool:
     """Preconditions, budget, floor, bars, what was withdrawn; not the mode."""
-    if remedy < case.floor or any(b[0] is remedy for b in case.barred) or not _fits(turn, case, stand.app, remedy):
+    if remedy < case.floor or any(b[0] is remedy for b in case.barred) or not fits(turn, case, stand.app, remedy):
         return False
     if turn.state.learned.is_withdrawn(case.incident.fingerprint, remedy, turn.now.box_s):
         return False
@@ -91,7 +93,7 @@ def pick(turn: Turn, case: Case, app: App | None) -> RemedyKind:
         return R.ROLLBACK
     if holding(causes):
         return R.HOLD
-    if app is None and case.incident.symptom not in BOX_CURABLE:
+    if app is None and case.incident.symptom not in BOX_CURABLE and case.incident.symptom not in SENSOR:
         return R.CALL
     carries = reach(case.channels)
     stand = stand_of(turn, case, app)
@@ -99,7 +101,7 @@ def pick(turn: Turn, case: Case, app: App | None) -> RemedyKind:
     helps = priors(causes)
     spared = _spared(case)
     for remedy in VERBS:
-        if helps.get(remedy, 0.0) < PRIOR_LEAST or (spared and remedy in APP_WIDE):
+        if helps.get(remedy, 0.0) < PRIOR_LEAST or (spared and remedy in APP_WIDE) or (remedy is R.POWER_CYCLE and not _wakes(case)):
             continue
         p = posterior(helps[remedy], *turn.state.learned.tries(case.incident.fingerprint, remedy))
         if p <= (SLOW_LEAST if remedy in SLOW else P_LEAST) or not usable(turn, case, stand, remedy):
@@ -120,6 +122,11 @@ def pick(turn: Turn, case: Case, app: App | None) -> RemedyKind:
 def _usable_in_trial(case: Case) -> bool:
     """From a trial the way back is always open, once."""
     return not case.rolled_back and not any(b[0] is R.ROLLBACK for b in case.barred)
+
+
+def _wakes(case: Case) -> bool:
+    """Whether taking its power may help: not a sensor that only reads wrongly."""
+    return any(s.kind not in SENSOR or s.kind in POWER_HELPS for s in case.signs)
 
 
 def _spared(case: Case) -> bool:

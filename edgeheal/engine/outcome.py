@@ -11,7 +11,7 @@ from edgeheal.core.app_table import AppEvent
 from edgeheal.core.effect import GRAVE, Verb
 from edgeheal.core.incident import Evidence, Tried
 from edgeheal.core.incident_table import IncidentEvent
-from edgeheal.core.kinds import CauseClass, EvidenceCode, ImageStatus, IncidentState, Outcome, RemedyKind, SymptomKind
+from edgeheal.core.kinds import SENSOR_SYMPTOMS, CauseClass, EvidenceCode, ImageStatus, IncidentState, Outcome, RemedyKind, SymptomKind
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
 from edgeheal.core.values import replace
@@ -30,6 +30,7 @@ SOON_S = 86_400
 CALM_MOST_S = 600.0
 WORSE_LEAST = 3
 SOONER = 0.25
+SETTLE_NS = 30 * NS
 CANNOT_HARM = frozenset({R.RESTART, R.CLEAN_RESTART, R.RESTORE_CONFIG, R.ROLLBACK})
 EVIDENCE_MOST = 3
 
@@ -50,7 +51,10 @@ def calm(turn: Turn, case: Case) -> None:
     wait_ns = case.wait_ns if case.incident.state in SLOW or case.remedy is R.HOLD else 0
     armed = case.armed if case.incident.state in SLOW else None
     calm_ns = min(probation_ns(turn, case, remedy), _own_pace_ns(turn, case))
-    turn.keep(replace(case, verify_ns=turn.ns + calm_ns, wait_ns=wait_ns, armed=armed))
+    incident = case.incident
+    if incident.symptom is SymptomKind.SENSOR_MISSING:  # the gap in its data ends here, not when it is believed
+        incident = replace(incident, gap_ms=(turn.ns - incident.opened_ns) // 1_000_000 + incident.detect_ms)
+    turn.keep(replace(case, incident=incident, verify_ns=turn.ns + calm_ns, wait_ns=wait_ns, armed=armed))
 
 
 def _own_pace_ns(turn: Turn, case: Case) -> int:
@@ -100,12 +104,14 @@ def run_ready(turn: Turn, app: str, down_ns: int) -> None:
 
 def any_life(case: Case) -> bool:
     """Whether the case is about the app's run (and so its downtime counts there)."""
-    return case.incident.symptom not in (SymptomKind.SENSOR_MISSING, SymptomKind.SENSOR_STUCK, SymptomKind.SENSOR_RANGE)
+    return case.incident.symptom not in SENSOR_SYMPTOMS
 
 
 def again(turn: Turn, case: Case, symptom: Symptom) -> None:
     """A symptom under a remedy. While the act is out the old run may still show it; once seen done, it fails the remedy."""
     state = case.incident.state
+    if state is IncidentState.VERIFYING and case.remedy is R.POWER_CYCLE and turn.ns - case.began_ns < SETTLE_NS and symptom.kind in SENSOR_SYMPTOMS:
+        return  # what was switched off and on makes noise of its own; what stays fails at the end of the probation
     if state is IncidentState.VERIFYING and case.remedy is not None:
         failed(turn, case, refill=symptom)
         return
@@ -190,8 +196,7 @@ def resolved(turn: Turn, case: Case, *, event: IncidentEvent = IncidentEvent.HEA
         case = ended(replace(case, remedy=None), Outcome.CURED if event is IncidentEvent.HEALTHY else Outcome.SKIPPED, turn.ns)
     turn.state.learned.closed(incident.fingerprint, turn.now.box_s, -1 if cured is None else int(cured))
     turn.settle(case.act)
-    gap_ms = (turn.ns - incident.opened_ns) // 1_000_000 if incident.symptom is SymptomKind.SENSOR_MISSING else 0
-    case = replace(case, incident=replace(case.incident, closed_ns=turn.ns, planned=None, planned_at_ns=0, gap_ms=incident.gap_ms + gap_ms))
+    case = replace(case, incident=replace(case.incident, closed_ns=turn.ns, planned=None, planned_at_ns=0))
     case = moved(case, event)
     turn.decided("resolved", case, case.app, -1 if cured is None else int(cured))
     turn.keep(case, tell=True)
@@ -227,10 +232,11 @@ def act_ended(turn: Turn, number: int, *, ok: bool, reason: int, doubt: bool) ->
         refused(turn, case, reason)
     elif case.remedy is R.RESTORE_CONFIG and pending.verb is Verb.RESTORE_CONFIG:
         _start_after(turn, case)
-    elif case.remedy is not None and case.remedy not in BY_RUN and case.incident.state is IncidentState.ACTING:
+    elif case.remedy is not None and (case.remedy not in BY_RUN or not case.app) and case.incident.state is IncidentState.ACTING:
         carried(turn, case)
         case = turn.cases[case.number]
-        turn.keep(replace(case, verify_ns=turn.ns + probation_ns(turn, case, case.remedy or R.LOOK_AGAIN)))
+        loop_ns = turn.state.senses.box.boots.loop_ns if case.incident.symptom is SymptomKind.BOOT_LOOP else 0  # stays up for so long, else it is back
+        turn.keep(replace(case, verify_ns=max(turn.ns, loop_ns) + probation_ns(turn, case, case.remedy or R.LOOK_AGAIN)))
     elif case.incident.state is IncidentState.ACTING:
         app = turn.apps.get(case.app)
         wait_s = turn.policy.start_grace_s + turn.spec(case.app).start_ms / 1000

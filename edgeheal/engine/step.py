@@ -18,12 +18,12 @@ from edgeheal.core.app_table import AppEvent
 from edgeheal.core.effect import Effect
 from edgeheal.core.incident import Evidence
 from edgeheal.core.incident_table import IncidentEvent
-from edgeheal.core.kinds import By, CauseKind, Channel, EvidenceCode, Phase, RemedyKind, SymptomKind
+from edgeheal.core.kinds import SENSOR_SYMPTOMS, By, CauseKind, Channel, EvidenceCode, Phase, RemedyKind, SymptomKind
 from edgeheal.core.now import Now
 from edgeheal.core.policy import Policy
 from edgeheal.core.symptom import Symptom
 from edgeheal.core.values import replace
-from edgeheal.detect import foreign
+from edgeheal.detect import foreign, sensors
 from edgeheal.detect import senses as detectors
 from edgeheal.engine import care, deadlines, facts, orders, outcome
 from edgeheal.engine.notice import frames_came, notice, release
@@ -70,6 +70,8 @@ def _heard(turn: Turn, signal: Any) -> Found:
     """Through the detectors of its app, or of the box."""
     senses = turn.state.senses
     hear = detectors.APP.get(type(signal))
+    if isinstance(signal, sig.Reading) and not signal.app:
+        return _box_reading(turn, signal)
     if hear is not None:
         if signal.app not in turn.apps and signal.app not in turn.catalog:
             return ()
@@ -87,6 +89,15 @@ def _heard(turn: Turn, signal: Any) -> Found:
     return found
 
 
+def _box_reading(turn: Turn, signal: sig.Reading) -> Found:
+    """A value of a sensor that is the box's own."""
+    senses = turn.state.senses
+    around = turn.around("")
+    found = sensors.read(senses.box.sensed, signal, around)
+    senses.sooner(sensors.due(senses.box.sensed, around))
+    return found
+
+
 def _policy(turn: Turn, s: sig.PolicyIs) -> Found:
     try:
         turn.policy = Policy.from_plain(s.policy)
@@ -101,6 +112,7 @@ def _catalog(turn: Turn, s: sig.CatalogIs) -> Found:
     try:
         specs = [AppSpec.from_plain(p) for p in s.apps][:APPS_MOST]
         catalog = {spec.name: spec for spec in specs if isinstance(spec.name, str) and spec.name}
+        box = replace(AppSpec("") if s.box is None else AppSpec.from_plain(s.box), name="")
     except (TypeError, ValueError, KeyError, AttributeError) as fault:
         turn.decided("catalog refused", None, "", type(fault).__name__)
         return ()
@@ -108,12 +120,28 @@ def _catalog(turn: Turn, s: sig.CatalogIs) -> Found:
         if name not in catalog:
             _removed(turn, name)
     turn.catalog = catalog
+    _box_is(turn, box)
     for name in catalog:
         app = turn.app(name)
         if app is not None and app.removed:
             turn.put(App(name))
     turn.decided("catalog", None, "", len(catalog))
     return ()
+
+
+def _box_is(turn: Turn, box: AppSpec) -> None:
+    """What the box itself promises: sensors that are there no more leave nothing behind."""
+    if box == turn.box:
+        return
+    turn.box, turn.box_ns = box, turn.ns
+    sensed = turn.state.senses.box.sensed
+    for name in sensed.keys() - {m.name for m in box.metrics}:
+        del sensed[name]
+        for case in turn.cases_of(""):
+            for sign in case.signs:
+                if sign.kind in SENSOR_SYMPTOMS and sign.subject == name:
+                    notice(turn, replace(sign, on=False))
+    turn.state.senses.sooner(sensors.due(sensed, turn.around("")))
 
 
 def _removed(turn: Turn, name: str) -> None:
@@ -278,9 +306,10 @@ def _link(turn: Turn, s: sig.LinkIs) -> Found:
 
 
 def _booted(turn: Turn, s: sig.Booted) -> Found:
+    told = bool(s.boot) and s.boot == turn.state.senses.box.boots.boot
     found = _heard(turn, s)
     for case in list(turn.cases.values()):
-        if case.remedy is RemedyKind.REBOOT:
+        if case.remedy is RemedyKind.REBOOT and not told:
             outcome.rebooted(turn, case)
     return found
 

@@ -3,7 +3,7 @@
 
 Duty: say how long this box has run in its life, durably. All windows, soaks and budgets that outlive a boot count in it.
 Invariants: it never falls; within a boot it follows the monotonic clock whatever happens to the guard; what a power cut loses
-only lengthens a window. It reads no wall clock.
+only lengthens a window. Wall time is kept as a label only: how long the box was off between two boots, if its own clock tells.
 Light on purpose: the resident guard imports it.
 """
 
@@ -24,9 +24,12 @@ def boot_id() -> bytes:
 
 
 class BoxTime:
-    """The box's age. `damaged` is True when both records were bad: then it starts again from `floor_s` (what others remember)."""
+    """The box's age. `damaged` is True when both records were bad: then it starts again from `floor_s` (what others remember).
 
-    __slots__ = ("_base_ns", "_base_s", "_blocks", "boot", "boots", "damaged", "nonce", "writable")
+    `before` is (boot id, wall seconds) as last kept in an earlier boot, (b"", 0) when none is known; `new` that this boot was first seen by this guard.
+    """
+
+    __slots__ = ("_base_ns", "_base_s", "_blocks", "before", "boot", "boots", "damaged", "new", "nonce", "writable")
 
     def __init__(self, folder: str, boot: bytes = b"", floor_s: int = 0) -> None:
         """`folder` is the guard's own. A new boot id makes a new nonce and counts a boot."""
@@ -38,6 +41,8 @@ class BoxTime:
         kept_s, kept_ns = int(value.get("box", 0)), int(value.get("mono", 0))
         self.boots = int(value.get("boots", 0))
         self.nonce = int(value.get("nonce", 0))
+        self.new = value.get("boot") != self.boot
+        self.before = (bytes(value.get("boot") or b""), int(value.get("wall") or 0)) if self.new else (b"", 0)
         if value.get("boot") == self.boot and kept_ns <= now_ns:
             kept_s += (now_ns - kept_ns) // 1_000_000_000
             self._base_ns = now_ns - (now_ns - kept_ns) % 1_000_000_000
@@ -60,7 +65,8 @@ class BoxTime:
             self.writable = False
             return False
         try:
-            self._blocks.store({"box": self.now_s(), "mono": time.monotonic_ns(), "boot": self.boot, "boots": self.boots, "nonce": self.nonce})
+            value = {"box": self.now_s(), "mono": time.monotonic_ns(), "boot": self.boot, "boots": self.boots, "nonce": self.nonce, "wall": int(time.time())}
+            self._blocks.store(value)
         except OSError:
             self.writable = False
             return False

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 POWER_CYCLE = "power-cycle"
 APPROVAL_S = 600
+ANSWERS = {"os-rollback": f.L_OS, "safe-mode": f.L_SAFE}  # hook points that answer a boot loop
 
 
 class BoxVerbs:
@@ -49,20 +50,23 @@ class BoxVerbs:
         }  # fmt: skip
 
     def feed(self) -> None:
-        """Open the hardware watchdog, if the config names one."""
+        """Open the hardware watchdogs that the config names."""
         said = self._parts.body.config.get("watchdog") or {}
-        if said.get("device") and not self.watchdog.timeout_s and not self.watchdog.open(str(said["device"]), int(said.get("timeout_s") or 60)):
-            self._parts.body.doors.tell(f.pack_event(f.EV_DAMAGED, code=4, say=f"watchdog: {self.watchdog.fault}".encode()))
+        devices = [str(d) for d in (said.get("device"), *(said.get("also") or ())) if d]
+        if devices:
+            self.watchdog.open(devices, int(said.get("timeout_s") or 60), int(said.get("pretimeout_s") or 0))
+            if self.watchdog.fault:
+                self._parts.body.doors.tell(f.pack_event(f.EV_DAMAGED, code=4, say=f"watchdog: {self.watchdog.fault}".encode()))
 
     def _hook(self, request: "Request") -> int | None:
-        """A hook point by name; the target is one that root has listed."""
+        """A hook point by name; the target is one that root has listed: `a` its number from 1, or the image field its words."""
         point, wanted = request.app, f.text(request.image)
         if not hooks.is_point(point) or point in hooks.RESERVED:
             return reasons.MALFORMED
         if not self._parts.hooks.exists(point):
             return reasons.NOT_CONFIGURED
-        target = self._parts.hooks.target(point, wanted)
-        if wanted and not target:
+        target = self._parts.hooks.target(point, wanted, request.a)
+        if (wanted or request.a) and not target:
             return reasons.NOT_CONFIGURED
         agent = request.client.rank == doors.AGENT
         if agent and point == POWER_CYCLE and not (self._parts.body.config.get("hooks") or {}).get("power") and not self._approved():
@@ -72,6 +76,8 @@ class BoxVerbs:
             if isinstance(said, Refused):
                 request.answer(said.reason)
             else:
+                if said.ran and point in ANSWERS:
+                    self._parts.boots.answered(ANSWERS[point])
                 request.answer(reasons.OK if said.verdict == YES else said.reason, a=said.verdict, b=said.status & 0xFFFFFFFF)
 
         run(self._hooked(point, target, k.BY_REMEDY if agent else k.BY_LOCAL), ended)

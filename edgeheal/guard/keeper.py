@@ -119,5 +119,9 @@ class Keeper:
     def on_still(self, gap_ms: int) -> None:
         """The guard's loop stood still."""
 
+    def ending(self, then: "Callable[[], None]") -> None:
+        """The guard was told to end: `then` once what must outlive it is kept."""
+        then()
+
     def close(self) -> None:
         """The guard ends in order: write what waits."""

@@ -189,17 +189,17 @@ class Guard:
             self._stop_all()
         else:
             self._manager.ending()
-            body.loop.stop()
+            body.keeper.ending(body.loop.stop)
 
     def _stop_all(self) -> None:
         left = {name for name, app in self.body.supervisor.apps.items() if app.running or app.phase != f.PHASE_STOPPED}
         if not left:
-            self.body.loop.stop()
+            self.body.keeper.ending(self.body.loop.stop)
 
         def stopped(name: str) -> None:
             left.discard(name)
             if not left:
-                self.body.loop.stop()
+                self.body.keeper.ending(self.body.loop.stop)
 
         for name in list(left):
             self.body.supervisor.stop(name, k.BY_LOCAL, lambda _reason, name=name: stopped(name))  # type: ignore[misc]

@@ -20,6 +20,7 @@ from edgeheal.guard.admission import LAUNCH_MOST, Admission
 from edgeheal.guard.appdata import AppData
 from edgeheal.guard.appkeep import AppKeep
 from edgeheal.guard.blocks import DAMAGED, FRESH, NEWER
+from edgeheal.guard.boots import GUARD_ENDED, TO_OFF, TO_REBOOT, Boots
 from edgeheal.guard.deployments import Deployments
 from edgeheal.guard.ledger import Ledger
 from edgeheal.guard.looking import Looking
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 PERSONS = frozenset({k.BY_LOCAL, k.BY_COMMAND})
 UNBOUNDED = frozenset({k.BY_LOCAL, k.BY_COMMAND, k.BY_BOOT, k.BY_DEPENDENCY})
 TRUST_AGAIN_S = 30.0
+LOOK_S = 0.5  # apps first, then why we booted
 
 
 class Monitor(keeper.Keeper):
@@ -69,12 +71,16 @@ class Monitor(keeper.Keeper):
         body.doors.on_confirmed.append(self._confirmed)
         if parts.ledger.counters.open_acts():
             body.loop.later(parts.warrants.resume)
+        parts.boots = Boots(parts)
+        parts.boots.begin()
         if (body.config.get("watchdog") or {}).get("device"):
             body.loop.later(parts.verbs.box.feed)
+        body.loop.after(LOOK_S, parts.boots.look)
         for name in parts.ledger.damaged():
             parts.damaged(1, "", name)
         self._begun = True
         self.on_config(body.config)
+        parts.boots.out_on_trial()
         then()
         run(self._prove(), lambda _: None)
 
@@ -354,6 +360,30 @@ class Monitor(keeper.Keeper):
     def on_still(self, gap_ms: int) -> None:
         """A standstill is not soaked."""
         self._parts.trials.still(gap_ms)
+
+    def ending(self, then: "Callable[[], None]") -> None:
+        """Told to end: does the whole system go down, and comes it back? The mark is kept, the dogs are left as that needs."""
+        if not self._begun:
+            then()
+            return
+        from edgeheal.guard import shutdown
+
+        def known(how: int) -> None:
+            self._parts.boots.ended(how)
+            self._handed_over(how)
+            then()
+
+        shutdown.ask(self._parts, known)
+
+    def _handed_over(self, how: int) -> None:
+        """A reboot is watched over to its end; a power-off must not become one; a guard that is stopped by hand resets nobody."""
+        if not (self._body.config.get("watchdog") or {}).get("device"):
+            return
+        dogs = self._parts.verbs.box.watchdog
+        if how == TO_REBOOT:
+            dogs.last_feed()
+        elif how in (TO_OFF, GUARD_ENDED):
+            dogs.disarm()
 
     def close(self) -> None:
         """Write what waits."""

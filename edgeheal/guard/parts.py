@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgeheal.guard.appkeep import AppKeep
     from edgeheal.guard.appstate import Deployment
     from edgeheal.guard.body import Body
+    from edgeheal.guard.boots import Boots
     from edgeheal.guard.hooks import Hooks, Told
     from edgeheal.guard.imports import Imports
     from edgeheal.guard.interlock import Interlock
@@ -40,10 +41,11 @@ class Parts:
 
     __slots__ = (
         "_hooks", "_imports", "_interlock", "_moves", "_proven", "_rejudge", "_sweep", "_verbs", "_waiting", "_warrants", "admission", "approved_ns", "apps", "body",
-        "data", "ledger", "proven", "trials", "trust",
+        "boots", "data", "ledger", "proven", "trials", "trust",
     )  # fmt: skip
 
     admission: "Admission"
+    boots: "Boots"
     data: "AppData"
     ledger: "Ledger"
     trials: "Trials"

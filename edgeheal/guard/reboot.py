@@ -2,9 +2,11 @@
 """Reboot and power-off: asked for, allowed, announced, carried out.
 
 Duty: budget, interlock, the durable mark *ordered by us, id N*, the dog's last word, then the way out. It never decides that a reboot is due.
-Invariants: refused unless the device's config enables reboots; the mark is durable before anything is done; a reboot leaves the dog armed and fed
-once, a power-off disarms it, and where the device cannot be disarmed it is refused unless confirmed; EdgeHeal itself calls reboot(2) only as root of
-the whole machine with `--root /`, anything else goes through `hooks/reboot.d` or `hooks/power-off.d`. Field cases fc-dog-2, fc-dog-4.
+Invariants: refused unless the device's config enables reboots; a boot loop is never answered by another reboot; the mark is durable before anything
+is done, and withdrawn when it was not done; `hooks/before-reboot.d` may say not now (a system on trial: its boot counter is restored there); a reboot
+leaves the dog armed and fed once, a power-off disarms it, and where the device cannot be disarmed it is refused unless confirmed; EdgeHeal itself
+calls reboot(2) only as root of the whole machine with `--root /`, anything else goes through `hooks/reboot.d` or `hooks/power-off.d`.
+Field cases fc-dog-2, fc-dog-3, fc-dog-4.
 Light on purpose: the resident guard imports it.
 """
 
@@ -13,7 +15,7 @@ import os
 from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
 from edgeheal.guard import asks, budgets, kernel
-from edgeheal.guard.blocks import Blocks
+from edgeheal.guard.boots import TO_OFF, TO_REBOOT
 from edgeheal.guard.hooks import YES
 from edgeheal.guard.interlock import BY_WORDS
 from edgeheal.guard.steps import Refused
@@ -24,25 +26,22 @@ if TYPE_CHECKING:
     from edgeheal.guard.steps import Job
     from edgeheal.guard.watchdog import Watchdog
 
-SIZE = 512
 REBOOT, POWER_OFF, HALT = range(3)
 HOOK_OF = ("reboot", "power-off", "power-off")
+BEFORE = "before-reboot"
 MAGIC = (0x01234567, 0x4321FEDC, 0xCDEF0123)  # linux/reboot.h
 CLEAN_S = 30.0
 
 
 class Reboots:
-    """The way out. `ordered` is the last order's mark: (boot id, kind, id), read at the next boot."""
+    """The way out."""
 
-    __slots__ = ("_blocks", "_parts", "_watchdog", "ordered")
+    __slots__ = ("_parts", "_watchdog")
 
     def __init__(self, parts: "Parts", watchdog: "Watchdog") -> None:
-        """Reads the mark that the boot before may have left."""
+        """Marks are kept in the book of boots."""
         self._parts = parts
         self._watchdog = watchdog
-        self._blocks = Blocks(f"{parts.body.layout.guard}/ordered", SIZE)
-        value = self._blocks.load() or {}
-        self.ordered = (bytes(value.get("boot") or b""), int(value.get("kind") or 0), int(value.get("id") or 0))
 
     def reboot(self, kind: int, by: int, *, confirmed: bool) -> "Job":
         """Carry it out; the job ends once the order is given, or Refused."""
@@ -51,6 +50,8 @@ class Reboots:
             raise Refused(reasons.MALFORMED)
         if not body.config.get("reboots"):
             raise Refused(reasons.NOT_CONFIGURED, "[guard] reboots = true enables it")
+        if by == k.BY_REMEDY and self._parts.boots.looping:
+            raise Refused(reasons.BOOT_LOOP)
         if kind != REBOOT and by == k.BY_REMEDY:
             raise Refused(reasons.WRONG_DOOR, "only a person powers off")
         if kind != REBOOT and not confirmed and not self._watchdog.can_disarm():
@@ -64,7 +65,12 @@ class Reboots:
             raise Refused(reason)
         if not ledger.grave():
             raise Refused(reasons.BUDGET_UNWRITABLE)
-        self._mark(kind)
+        self._parts.boots.order(kind)
+        env = {"EDGEHEAL_VERB": HOOK_OF[kind], "EDGEHEAL_BY": BY_WORDS[by]}
+        told = yield asks.hook(self._parts.hooks, BEFORE, env)
+        if told.verdict != YES:
+            self._parts.boots.withdraw()
+            raise Refused(reasons.NOT_NOW if told.reason == reasons.NOT_NOW else reasons.HOOK, f"{told.name} ended with {told.status}")
         yield from self._stop_apps(by)
         ledger.keep()
         if kind == REBOOT:
@@ -72,13 +78,25 @@ class Reboots:
         else:
             self._watchdog.disarm()
         if hooked:
-            told = yield asks.hook(self._parts.hooks, HOOK_OF[kind], {"EDGEHEAL_VERB": HOOK_OF[kind], "EDGEHEAL_BY": BY_WORDS[by]})
+            told = yield asks.hook(self._parts.hooks, HOOK_OF[kind], env)
             if told.verdict != YES:
-                self._watchdog.resume()
+                self._back()
                 raise Refused(reasons.HOOK, f"{told.name} ended with {told.status}")
             return 0
-        self._now(kind)
+        self._parts.boots.ended(TO_REBOOT if kind == REBOOT else TO_OFF)
+        os.sync()
+        if not kernel.reboot(MAGIC[kind]):
+            self._back()
+            raise Refused(reasons.NOT_ALLOWED, "the kernel refused it")
         return 0
+
+    def _back(self) -> None:
+        """It did not happen: the dog is fed again, the mark is withdrawn, what was stopped for it is started."""
+        self._watchdog.resume()
+        self._parts.boots.withdraw()
+        for name in self._parts.apps:
+            if self._parts.body.keeper.wanted(name).running:
+                self._parts.body.supervisor.start(name, k.BY_BOOT)
 
     def _may(self) -> bool:
         """Root of the whole machine: not in a folder, not in a container."""
@@ -87,16 +105,6 @@ class Reboots:
         except OSError:
             return False
         return os.geteuid() == 0 and self._parts.body.layout.root == "/" and whole and not os.path.exists("/.dockerenv")
-
-    def _mark(self, kind: int) -> None:
-        """Durable before anything is done: the next boot knows that it was ordered, and by which order."""
-        number = self.ordered[2] + 1
-        boot = self._parts.ledger.box.boot
-        try:
-            self._blocks.store({"boot": boot, "kind": kind, "id": number})
-        except OSError as fault:
-            raise Refused(reasons.UNWRITABLE, str(fault)) from None
-        self.ordered = (boot, kind, number)
 
     def _stop_apps(self, by: int) -> "Job":
         """Every app in order, all at once, within a bound: a reboot still happens when one does not end."""
@@ -116,9 +124,3 @@ class Reboots:
                 self._parts.body.supervisor.stop(name, by, lambda _, name=name: gone(name))  # type: ignore[misc]
 
         yield wait
-
-    @staticmethod
-    def _now(kind: int) -> None:
-        """No way back."""
-        os.sync()
-        kernel.reboot(MAGIC[kind])

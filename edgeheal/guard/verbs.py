@@ -87,6 +87,8 @@ class Verbs:
                 return
             if action and request.client.rank != doors.AGENT:
                 self._parts.ordered(action, request.app, who(request), image=request.image)
+            if request.verb in (f.SWITCH, f.GIVE_UP):
+                self._parts.boots.answered(f.L_ROLLBACK)
             code = said if isinstance(said, int) and said in reasons.WORDS and name != "restore config" else reasons.OK
             request.answer(code, image=app.state.run, a=app.running.state if app.running else 0)
 

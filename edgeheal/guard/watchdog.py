@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hardware watchdog: opened last, set and read back, fed from the guard's own loop.
+"""Hardware watchdogs: opened last, set and read back, fed from the guard's own loop.
 
-Duty: keep the dog fed while the loop turns; disarm it, or feed it once and never again, when told. It judges nobody: feeding says only that the
+Duty: keep the dogs fed while the loop turns; disarm them, or feed them once and never again, when told. It judges nobody: feeding says only that the
 guard's loop is alive.
-Invariants: the range is read before the device is opened for good; the period is made from the time-out that was *read back*; nothing else than the
-loop feeds; closing without the magic letter leaves it armed. Field cases fc-dog-1, fc-dog-4. Source: linux/watchdog.h.
+Invariants: the range is read before a device is opened for good; the period is made from the shortest time-out that was *read back*; nothing else than
+the loop feeds; closing without the magic letter leaves a dog armed, and one that cannot be stopped is not closed; whether it can be stopped is yes,
+no or not known, and not known is no. Field cases fc-dog-1, fc-dog-4. Source: linux/watchdog.h, asm-generic/ioctl.h.
 Light on purpose: the resident guard imports it.
 """
 
@@ -14,95 +15,111 @@ import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgeheal.guard.loop import Loop, Timer
 
-GETSUPPORT, GETBOOTSTATUS, KEEPALIVE, SETTIMEOUT, GETTIMEOUT = 0x80285700, 0x80045702, 0x80045705, 0xC0045706, 0x80045707
-SETOPTIONS, DISABLECARD = 0x80045704, 1
-MAGICCLOSE, CAN_SET = 0x0100, 0x0080
+# struct watchdog_info: u32 options, u32 firmware_version, u8 identity[32]; all other words are an int: alike on 32 and 64 bit
+_INFO = struct.Struct("=II32s")
 _INT = struct.Struct("i")
-_INFO = struct.Struct("II32s")
+# the direction bits of an ioctl number differ on a few machines (asm/ioctl.h)
+_ODD = os.uname().machine.startswith(("mips", "ppc", "powerpc", "sparc", "alpha"))
+_READ, _WRITE, _SHIFT = (2, 4, 29) if _ODD else (2, 1, 30)
+
+
+def number(nr: int, size: int, *, both: bool = False) -> int:
+    """_IOR('W', nr, size), or _IOWR."""
+    return (_READ | (_WRITE if both else 0)) << _SHIFT | size << 16 | ord("W") << 8 | nr
+
+
+GETSUPPORT, GETBOOTSTATUS, SETOPTIONS, KEEPALIVE = number(0, _INFO.size), number(2, 4), number(4, 4), number(5, 4)
+SETTIMEOUT, GETTIMEOUT = number(6, 4, both=True), number(7, 4)
+SETPRETIMEOUT, GETPRETIMEOUT, GETTIMELEFT = number(8, 4, both=True), number(9, 4), number(10, 4)
+DISABLECARD = 1
+CARDRESET, CAN_SET, MAGICCLOSE, PRETIMEOUT = 0x0020, 0x0080, 0x0100, 0x0200
+D_TELLS, D_ARMED, D_UNKNOWN = 1, 4, 8  # wire.guard_frames
+NO, YES, UNKNOWN = range(3)
 SHORTEST_S = 4  # a slow step of ours may take so long; a dog that bites sooner is refused
+AGAIN_S = 30.0  # a device that somebody else holds is asked for again
 
 
-class Watchdog:
-    """One device, or none. `timeout_s` is what the device said it was set to, 0 while it is not open."""
+class Dog:
+    """One device. `timeout_s` is what it said it was set to, 0 while it is not open; `stops`: YES, NO or UNKNOWN; `fault` what went wrong last."""
 
-    __slots__ = ("_fd", "_loop", "_timer", "boot_status", "device", "fault", "feeds", "magic", "timeout_s")
+    __slots__ = ("_fd", "boot_status", "device", "fault", "options", "pretimeout_s", "stops", "timeout_s")
 
-    def __init__(self, loop: "Loop") -> None:
+    def __init__(self, device: str) -> None:
         """Nothing is opened before `open`."""
-        self._loop = loop
-        self._fd = -1
-        self._timer: Timer | None = None
-        self.device = ""
-        self.fault = ""
-        self.timeout_s = 0
-        self.boot_status = -1
-        self.magic = False
-        self.feeds = 0
-
-    def open(self, device: str, timeout_s: int) -> bool:
-        """Open, set, read back, and feed from now on; False (and `fault`) when it cannot be had or would bite too soon."""
         self.device = device
-        fault = self._too_short(device, timeout_s)
-        if fault:
-            self.fault = fault
+        self.fault = ""
+        self.timeout_s = self.pretimeout_s = 0
+        self.boot_status = -1
+        self.options = 0
+        self.stops = UNKNOWN
+        self._fd = -1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is ours, and so armed."""
+        return self._fd >= 0
+
+    def open(self, timeout_s: int, pretimeout_s: int = 0) -> bool:
+        """Open, set, read back, fed once; False (and `fault`) when it cannot be had or would bite too soon."""
+        self.fault = too_short(self.device, timeout_s)
+        if self.fault:
             return False
         try:
-            self._fd = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
+            self._fd = os.open(self.device, os.O_WRONLY | os.O_CLOEXEC)
         except OSError as error:
-            self.fault = f"{device}: {error.strerror}"
+            self.fault = f"{self.device}: {error.strerror}"
             return False
-        self._feed()  # whoever opens it can feed it from this moment on
+        self.feed()  # whoever opens it can feed it from this moment on
         try:
-            options = _INFO.unpack(fcntl.ioctl(self._fd, GETSUPPORT, bytes(_INFO.size)))[0]
+            self.options = _INFO.unpack(fcntl.ioctl(self._fd, GETSUPPORT, bytes(_INFO.size)))[0]
         except OSError:
-            options = 0
-        self.magic = bool(options & MAGICCLOSE) and not _nowayout(device)
+            self.options = 0
+        nowayout = said(self.device, "nowayout")
+        self.stops = NO if not self.options & MAGICCLOSE or nowayout == 1 else YES if nowayout == 0 else UNKNOWN
         self.boot_status = self._ask(GETBOOTSTATUS, -1)
-        if options & CAN_SET:
-            self._set(timeout_s)
-        self.timeout_s = self._ask(GETTIMEOUT, 0) or timeout_s
-        if self.timeout_s < SHORTEST_S and self.magic:
-            self.fault = f"{device} bites after {self.timeout_s} s, at least {SHORTEST_S} s are needed"
-            self.disarm()
-            return False
-        self._arm()
+        self._set(timeout_s, pretimeout_s)
+        if self.timeout_s < SHORTEST_S and self.stops != NO:
+            fault = f"{self.device} bites after {self.timeout_s} s, at least {SHORTEST_S} s are needed"
+            if self.disarm():
+                self.fault = fault
+                return False
         return True
 
-    def _too_short(self, device: str, timeout_s: int) -> str:
-        """What the kernel says of the device before it is opened: an open may start it for good."""
-        most = _said(device, "max_timeout")
-        least = _said(device, "min_timeout")
-        if 0 < most < SHORTEST_S:
-            return f"{device} can be set to {most} s at most, at least {SHORTEST_S} s are needed"
-        if timeout_s < max(least, SHORTEST_S):
-            return f"{timeout_s} s is too short for {device} (at least {max(least, SHORTEST_S)} s)"
-        return ""
+    def _set(self, timeout_s: int, pretimeout_s: int) -> None:
+        """Some drivers set it without listing that; what counts is what is read back."""
+        most = said(self.device, "max_timeout")
+        told = self._tell(SETTIMEOUT, min(timeout_s, most) if most > 0 else timeout_s)
+        self.timeout_s = self._ask(GETTIMEOUT, 0) or told or timeout_s
+        if told < 0 and self.options & CAN_SET:
+            self.fault = f"{self.device}: a time-out of {timeout_s} s was refused, {self.timeout_s} s is what it has"
+        elif self.timeout_s != timeout_s:
+            self.fault = f"{self.device}: asked for {timeout_s} s, it says {self.timeout_s} s"
+        if pretimeout_s:
+            self._tell(SETPRETIMEOUT, min(pretimeout_s, max(1, self.timeout_s - 1)))
+            self.pretimeout_s = self._ask(GETPRETIMEOUT, 0)
+            if not self.pretimeout_s:
+                self.fault = f"{self.device} takes no pretimeout"
 
-    def _set(self, seconds: int) -> None:
+    def _tell(self, nr: int, value: int) -> int:
         try:
-            fcntl.ioctl(self._fd, SETTIMEOUT, _INT.pack(seconds))
-        except OSError as error:
-            self.fault = f"{self.device}: time-out of {seconds} s refused: {error.strerror}"
+            return int(_INT.unpack(fcntl.ioctl(self._fd, nr, _INT.pack(value)))[0])
+        except OSError:
+            return -1
 
-    def _ask(self, number: int, default: int) -> int:
+    def _ask(self, nr: int, default: int) -> int:
         try:
-            return int(_INT.unpack(fcntl.ioctl(self._fd, number, _INT.pack(0)))[0])
+            return int(_INT.unpack(fcntl.ioctl(self._fd, nr, _INT.pack(0)))[0])
         except OSError:
             return default
 
-    def _arm(self) -> None:
-        """The next feed: a third of what was read back."""
-        self._timer = self._loop.after(max(0.25, self.timeout_s / 3), self._due)
-
-    def _due(self) -> None:
-        self._feed()
-        self._arm()
-
-    def _feed(self) -> None:
+    def feed(self) -> bool:
+        """Once; False when it did not take it."""
         if self._fd < 0:
-            return
+            return False
         try:
             fcntl.ioctl(self._fd, KEEPALIVE, 0)
         except OSError:
@@ -110,62 +127,158 @@ class Watchdog:
                 os.write(self._fd, b"\0")
             except OSError as error:
                 self.fault = f"{self.device}: feed: {error.strerror}"
-                return
-        self.feeds += 1
+                return False
+        return True
+
+    def disarm(self) -> bool:
+        """The magic letter, then close. One that cannot be stopped goes on and is not closed, so that it can still be fed: then False."""
+        if self._fd < 0:
+            return True
+        if self.stops == NO:
+            return False
+        self._tell(SETOPTIONS, DISABLECARD)
+        try:
+            os.write(self._fd, b"V")
+        except OSError as error:
+            self.fault = f"{self.device}: {error.strerror}"
+            return False
+        os.close(self._fd)
+        self._fd = -1
+        if word(self.device, "state") == "active":  # done is what was read back
+            self.stops = NO
+            try:
+                self._fd = os.open(self.device, os.O_WRONLY | os.O_CLOEXEC)
+            except OSError as error:
+                self.fault = f"{self.device}: it goes on and cannot be had again: {error.strerror}"
+            self.feed()
+            return False
+        self.timeout_s = 0
+        return True
+
+
+class Watchdog:
+    """All of them. `timeout_s` is the shortest that was read back, 0 while none is open."""
+
+    __slots__ = ("_again", "_loop", "_pretimeout_s", "_timer", "_wanted_s", "dogs", "feeds", "over")
+
+    def __init__(self, loop: "Loop") -> None:
+        """Nothing is opened before `open`."""
+        self._loop = loop
+        self._timer: Timer | None = None
+        self._again: Timer | None = None
+        self._wanted_s = self._pretimeout_s = 0
+        self.dogs: list[Dog] = []
+        self.feeds = 0
+        self.over = False  # the last feed was given, or they were stopped for good
+
+    @property
+    def timeout_s(self) -> int:
+        """The shortest that was read back."""
+        return min((dog.timeout_s for dog in self.dogs if dog.is_open), default=0)
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with any of them."""
+        return "; ".join(dog.fault for dog in self.dogs if dog.fault)
+
+    def open(self, devices: "Sequence[str]", timeout_s: int, pretimeout_s: int = 0) -> bool:
+        """Open those that are not, and feed from now on; False (and `fault`) when one cannot be had. What somebody holds is asked for again."""
+        self._wanted_s, self._pretimeout_s = timeout_s, pretimeout_s
+        known = {dog.device for dog in self.dogs}
+        self.dogs += [Dog(device) for device in devices if device not in known]
+        opened = [dog.is_open or dog.open(timeout_s, pretimeout_s) for dog in self.dogs]
+        fine = all(opened)
+        self.over = False
+        self._arm()
+        if not fine and self._again is None:
+            self._again = self._loop.after(AGAIN_S, self._retry)
+        return fine
+
+    def _retry(self) -> None:
+        self._again = None
+        if not self.over:
+            self.open((), self._wanted_s, self._pretimeout_s)
+
+    def witnesses(self) -> "list[tuple[str, int, int, int]]":
+        """(name, boot status, D_* flags, time-out) of each: what the last reset has to do with it, as far as it says."""
+        rows = []
+        for dog in self.dogs:
+            status = dog.boot_status if dog.boot_status >= 0 else said(dog.device, "bootstatus")
+            flags = (D_TELLS if dog.options & CARDRESET or (status > 0 and status & CARDRESET) else 0) | (D_ARMED if dog.is_open else 0)
+            rows.append((os.path.basename(dog.device), max(0, status), flags | (D_UNKNOWN if status < 0 else 0), dog.timeout_s))
+        return rows
+
+    def _arm(self) -> None:
+        """The next feed: a third of what was read back."""
+        if self._timer is not None:
+            self._timer.cancel()
+        shortest = self.timeout_s
+        self._timer = self._loop.after(max(0.25, shortest / 3), self._due) if shortest else None
+
+    def _due(self) -> None:
+        self.feed()
+        self._arm()
+
+    def feed(self) -> None:
+        """All, once."""
+        taken = [dog.feed() for dog in self.dogs]
+        self.feeds += any(taken)
 
     def can_disarm(self) -> bool:
-        """Whether a power-off stays off: there is no dog, or it can be stopped."""
-        return self._fd < 0 or self.magic
+        """Whether a power-off surely stays off: there is no dog, or each can be stopped."""
+        return all(dog.stops == YES for dog in self.dogs if dog.is_open)
 
     def last_feed(self) -> None:
         """Before a reboot: fed once more, then never again, so that a shutdown that hangs still ends."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._feed()
+        self.over = True
+        self._still()
+        self.feed()
 
     def resume(self) -> None:
-        """The way out was not taken: go on feeding."""
-        if self._fd >= 0 and self._timer is None:
-            self._due()
+        """The way out was not taken: go on."""
+        if self.dogs and self.over:
+            self.open((), self._wanted_s, self._pretimeout_s)
 
-    def disarm(self) -> None:
-        """The magic letter, then close. A dog that cannot be stopped goes on: it is not closed, so that it can still be fed."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._fd < 0:
-            return
-        if not self.magic:
-            self._due()
-            return
-        try:
-            fcntl.ioctl(self._fd, SETOPTIONS, _INT.pack(DISABLECARD))
-        except OSError:
-            pass
-        try:
-            os.write(self._fd, b"V")
-        finally:
-            os.close(self._fd)
-            self._fd = -1
-            self.timeout_s = 0
+    def disarm(self) -> bool:
+        """Stop them all. One that cannot be stopped is fed a last time and will bite: then False."""
+        self.over = True
+        self._still()
+        stopped = [dog.disarm() for dog in self.dogs]
+        self.feed()
+        return all(stopped)
 
-    def close(self) -> None:
-        """The guard ends in order: hand the dog over stopped where it can be."""
-        if self.magic:
-            self.disarm()
-        else:
-            self.last_feed()
+    def _still(self) -> None:
+        for timer in (self._timer, self._again):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._again = None
 
 
-def _said(device: str, name: str) -> int:
-    """A figure of /sys/class/watchdog, or 0."""
+def too_short(device: str, timeout_s: int) -> str:
+    """What the kernel says of the device before it is opened: an open may start it for good. "" when all is well."""
+    most, least = said(device, "max_timeout"), said(device, "min_timeout")
+    if 0 < most < SHORTEST_S:
+        return f"{device} can be set to {most} s at most, at least {SHORTEST_S} s are needed"
+    if timeout_s < max(least, SHORTEST_S):
+        return f"{timeout_s} s is too short for {device} (at least {max(least, SHORTEST_S)} s)"
+    return ""
+
+
+def said(device: str, name: str) -> int:
+    """A figure of /sys/class/watchdog, -1 when there is none."""
     try:
-        with open(f"/sys/class/watchdog/{os.path.basename(os.path.realpath(device))}/{name}", encoding="ascii") as file:
-            return int(file.read().strip() or 0)
-    except (OSError, ValueError):
-        return 0
+        return int(word(device, name) or -1)
+    except ValueError:
+        return -1
 
 
-def _nowayout(device: str) -> bool:
-    return _said(device, "nowayout") == 1
+def word(device: str, name: str) -> str:
+    """A word of /sys/class/watchdog, "" when there is none. /dev/watchdog is the first device under its old name."""
+    base = os.path.basename(os.path.realpath(device))
+    if base == "watchdog":
+        base = "watchdog0"
+    try:
+        with open(f"/sys/class/watchdog/{base}/{name}", encoding="ascii", errors="replace") as file:
+            return file.read(128).strip()
+    except OSError:
+        return ""

@@ -55,7 +55,7 @@ CURES: dict[CauseKind, dict[RemedyKind, float]] = {
     C.TRUST: {},
 }
 
-HOOK_OF = {R.POWER_CYCLE: "power-cycle", R.SAFE_MODE: "safe-mode"}
+HOOK_OF = {R.POWER_CYCLE: "power-cycle", R.OS_ROLLBACK: "os-rollback", R.SAFE_MODE: "safe-mode"}
 # rungs that move or reset more than one app, and are left out where the app itself is gone from the picture
 BOX_WIDE = frozenset({R.POWER_CYCLE, R.REBOOT, R.OS_ROLLBACK, R.SAFE_MODE})
 APP_WIDE = frozenset({R.RELOAD, R.RESTART, R.CLEAN_RESTART, R.RESTART_GROUP, R.RESTORE_CONFIG, R.ROLLBACK})

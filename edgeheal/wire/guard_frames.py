@@ -39,7 +39,7 @@ RESTART = 7  # A P   a: the run that is meant (0: any); ALREADY when a newer one
 RELOAD = 8  # A P   the manifest's reload method
 CLEAN_RESTART = 9  # A P   restart with volatile state cleared; a as RESTART
 PROBE = 10  # A P   a = index of the exec or freshness probe; answer: a = verdict, b = took ms, code = reason, image = last output hash
-TRUNCATE = 11  # A     truncate the app's log
+TRUNCATE = 11  # A R   free the app's log: a = up to there it was read, 0 = all of it
 OPEN_LOG = 12  # A P   answer carries a read-only descriptor of the app's log
 SWITCH = 13  # A P   to deployment `image` that is GOOD here (zero id: the newest other GOOD one); a = 1: undo
 TRY = 14  # R     run a WRITTEN deployment as TRIAL
@@ -106,7 +106,7 @@ W_COUNT = 1  # a boots in all, b unplanned ones in the last hour of box time, c 
 W_ORDER = 2  # what we had ordered in the boot before: a 0 reboot, 1 power-off, 2 halt; b its number
 W_END = 3  # how the boot before ended: a = detect.reset.END_*
 W_CRASH = 4  # a record of the dying kernel: a = detect.reset.P_*, b fingerprint, text its headline
-W_DOG = 5  # a watchdog: a boot status, b = D_* flags, text its name
+W_DOG = 5  # a watchdog: a boot status, b = D_* flags, c time-out in s as read back (0: not ours), text its name
 W_SOURCE = 6  # a register or file that the config names: a = reasons it may mean (bits of detect.reset.REASONS), text name and value
 W_OFF = 7  # a = seconds that the box was off by its own clock
 W_TRIAL = 8  # a system on trial: a attempt, b of how many, c ordered reboots in a row

@@ -151,13 +151,13 @@ def test_a_reboot_is_budgeted_marked_and_stops_the_apps_first(mover):
         assert mover.phase() == f.PHASE_STOPPED
         assert agent.ask(f.REBOOT).reason == reasons.BUDGET_SPENT
     assert ran.read_text() == "reboot\n"
+    from edgeheal.guard.blocks import Blocks
+
+    assert Blocks(f"{mover.layout.guard}/boots", 8192).load()["order"] == [0, 1]
     mover.again()
     with mover.agent() as agent:
         assert agent.ask(f.REBOOT).reason == reasons.BUDGET_SPENT, "also after a restart of the guard"
-    from edgeheal.guard.blocks import Blocks
-
-    mark = Blocks(f"{mover.layout.guard}/ordered", 512).load()
-    assert (mark["kind"], mark["id"]) == (0, 1)
+    assert Blocks(f"{mover.layout.guard}/boots", 8192).load()["order"] == [], "the same boot goes on: it did not happen"
 
 
 def test_a_device_that_may_not_reboot_does_not(box):
