@@ -93,7 +93,7 @@ class Executor:
 
         if act.verb is Verb.HOOK or act.verb in _HOOK_POINT:
             point, _, target = (act.target if act.verb is Verb.HOOK else _HOOK_POINT[act.verb]).partition(":")
-            return self._guard.request(frames.HOOK, then, app=point, image=target.encode()[:32])
+            return self._guard.request(frames.HOOK, then, app=point, a=int(target) if target.isdigit() else 0)
         if act.verb is Verb.HOLD_SOAK:
             return self._guard.request(frames.HOLD_SOAK, then, app=act.app, a=0 if act.target == "off" else 1)
         image = bytes.fromhex(act.target) if act.verb in (Verb.ROLLBACK, Verb.GIVE_UP_TRIAL) and act.target else b""

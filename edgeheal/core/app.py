@@ -28,7 +28,7 @@ class MetricSpec:
 
     `rate_max`: most change a second. `learn_ms`: after so long what is unusual here is a symptom, 0 = never. `sibling`: the one beside it that
     measures the same. `source`: the device it is a channel of, `bus`: the line that the device is on, `power`: the line of
-    `hooks/power-cycle.targets` that feeds it, 0 = none. `scale`, `offset`: value = raw x scale + offset, where we know.
+    `hooks/power-cycle.targets` that feeds it, 0 = none. `scale`, `offset`: value = raw x scale + offset, where we know. `ours`: read by EdgeHeal.
     """
 
     name: str
@@ -47,6 +47,7 @@ class MetricSpec:
     power: int = 0
     scale: float = 1.0
     offset: float = 0.0
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,7 +190,9 @@ def _apart(mem: dict[str, Sensor], sensor: Sensor, spec: MetricSpec, signal: Rea
 
 
 def _symptom(kind: SymptomKind, app: str, spec: MetricSpec, around: Around, fact: Evidence, detect_ms: int) -> Symptom:
-    channel = Channel.APP if app and not spec.bus else Channel.AGENT  # what an app tells of itself it can forge; what we read it cannot
+    channel = Channel.AGENT if spec.ours or not app else Channel.APP  # what an app tells it can forge
+    if spec.ours and kind is SymptomKind.SENSOR_MISSING:
+        channel = Channel.HARDWARE  # we asked the device itself, through the kernel
     return Symptom(kind, app, spec.name, channel=channel, evidence=(fact,), run=around.run, detect_ms=detect_ms)
 
 

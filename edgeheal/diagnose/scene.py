@@ -25,6 +25,12 @@ class HostScene:
     network_down_s: float = -1.0
     stood_still_s: float = -1.0
     booted_s: float = -1.0
+    mount_silent: str = ""  # a watched mount that answers nobody
+    bus: str = ""  # a USB port that resets again and again
+    kernel_s: float = -1.0  # the kernel's own fault
+    scarce: str = ""  # "descriptors", "pids" when the box has none left
+    stepped_s: float = -1.0
+    step_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,14 @@ class Scene:
     restarted_in_vain: bool = False
     fds_full: bool = False
     wchan: str = ""
+    line: str = ""  # what is known of the line that a sensor speaks on: missing, held, "" = nothing wrong
+
+    # of the app's last sample and start; of the box: which app has most of what is scarce
+    cpu_permille: int = -1
+    wait_d: str = ""
+    start_reason: int = 0
+    start_errno: int = 0
+    greediest: str = ""
 
     def has(self, kind: SymptomKind) -> bool:
         """Whether this symptom is on."""

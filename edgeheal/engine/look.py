@@ -4,14 +4,16 @@
 Duty: gather. It judges nothing. Invariant: ages are of now; what was never seen is -1.
 """
 
+from edgeheal.core import host_metrics
 from edgeheal.core.deployment import TRIAL
-from edgeheal.core.kinds import ChangeKind, Outcome, RemedyKind, SymptomKind
+from edgeheal.core.kinds import SENSOR_SYMPTOMS, ChangeKind, Outcome, RemedyKind, SymptomKind
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
-from edgeheal.detect import exits, host, link, sensors
+from edgeheal.detect import exits, host, kernel, link, sensors
 from edgeheal.detect.senses import AppSenses
 from edgeheal.diagnose.scene import HostScene, Scene
 from edgeheal.diagnose.topology import hard_needs, wants
+from edgeheal.engine import sensing
 from edgeheal.engine.turn import Turn
 from edgeheal.recover.app import App
 from edgeheal.recover.case import Case
@@ -25,6 +27,7 @@ TELLING = (
     SymptomKind.CHILD_GROWTH, SymptomKind.CRASH_LOOP, SymptomKind.EXIT, SymptomKind.START_FAILED, SymptomKind.HANG, SymptomKind.START_SLOW,
     SymptomKind.PROBE_FAILED,
 )  # fmt: skip
+_SCARCE = {host_metrics.HOST_FDS: "descriptors", host_metrics.HOST_PIDS: "pids"}
 _RANK = {kind: at for at, kind in enumerate(TELLING)}
 
 
@@ -63,19 +66,48 @@ def of_host(turn: Turn) -> HostScene:
         network_down_s=_age_s(turn, box.link.down.get(down, 0)) if down else -1.0,
         stood_still_s=_age_s(turn, turn.still_ns),
         booted_s=_age_s(turn, box.boots.at_ns),
+        mount_silent=next((m.partition(":")[2] for m in box.host.on if m.startswith(host_metrics.MOUNT_SILENT)), ""),
+        bus=kernel.bus(box.kernel, turn.ns),
+        kernel_s=_age_s(turn, box.kernel.own_ns),
+        scarce=next((word for metric, word in _SCARCE.items() if metric in box.host.on), ""),
+        stepped_s=_age_s(turn, box.host.stepped_ns),
+        step_s=box.host.stepped_s,
     )
+
+
+def greediest(turn: Turn, kind: SymptomKind) -> str:
+    """The app that has most of what the box is short of, as of the last samples; "" = not known."""
+    figure = {SymptomKind.HOST_FDS: "fds", SymptomKind.HOST_PIDS: "tasks", SymptomKind.HOST_MEMORY: "memory_kib"}.get(kind)
+    if figure is None:
+        return ""
+    have = {name: getattr(senses.used, figure) for name, senses in turn.state.senses.apps.items() if name in turn.apps and turn.apps[name].up}
+    return max(have, key=lambda name: (have[name], name), default="")
 
 
 def of_case(turn: Turn, case: Case) -> Scene:
     """The scene of one case."""
     symptom = telling(case)
     app = turn.apps.get(case.app) if case.app else None
+    holder = next((s.subject for s in case.signs if s.kind is SymptomKind.PORT_HELD), "")
+    line = sensing.line_of(turn, case.app, symptom.subject)
+    trouble = turn.state.senses.box.lines.get(line, "") if line else ""
+    n_sensors, bad_sensors = sensing.beside(turn, case.app, symptom.subject) if symptom.kind in SENSOR_SYMPTOMS else (0, 0)
+    if trouble == "held":
+        holder = sensing.holder_of(turn, line)
     if app is None:
-        return Scene(symptom, case.signs, of_host(turn))
+        return Scene(
+            symptom,
+            case.signs,
+            of_host(turn),
+            sensors=n_sensors,
+            sensors_bad=bad_sensors,
+            port_holder=holder,
+            line=trouble,
+            greediest=greediest(turn, symptom.kind),
+        )
     senses = turn.state.senses.of(app.name)
     spec = turn.spec(app.name)
     down = tuple(n for n in hard_needs(spec, "app") if (other := turn.apps.get(n)) is not None and other.known and not other.ready)
-    holder = next((s.subject for s in case.signs if s.kind is SymptomKind.PORT_HELD), "")
     alive = _alive(turn, app, senses, case)
     vain = any(t.kind in (RemedyKind.RESTART, RemedyKind.CLEAN_RESTART) and t.outcome is Outcome.FAILED for t in case.incident.tried)
     failed_run = symptom.kind in (SymptomKind.EXIT, SymptomKind.CRASH_LOOP, SymptomKind.OOM_KILL)
@@ -99,12 +131,17 @@ def of_case(turn: Turn, case: Case) -> Scene:
         alive=alive > 0,
         alive_by=alive,
         siblings_ok=sum(1 for a in turn.apps.values() if a.ready and a.name != app.name),
-        sensors=len(spec.metrics),
-        sensors_bad=sensors.bad(senses.sensed),
+        sensors=n_sensors or len(spec.metrics),
+        sensors_bad=bad_sensors or sensors.bad(senses.sensed),
         log_error=senses.log.error if 0 <= _age_s(turn, senses.log.error_ns) * NS < LOG_NS else "",
         port_holder=holder,
         restarted_in_vain=vain,
         fds_full=senses.full.fds_on,
+        line=trouble,
+        cpu_permille=senses.used.cpu_permille if senses.used.run == app.run and app.up else -1,
+        wait_d=senses.used.wait_d if senses.used.run == app.run and app.up else "",
+        start_reason=senses.ends.start_reason,
+        start_errno=senses.ends.start_errno,
         wchan=next((s.detail for s in case.signs if s.kind is SymptomKind.UNKILLABLE), ""),
     )
 

@@ -11,6 +11,7 @@ from edgeheal.core.incident import Evidence, Incident
 from edgeheal.core.incident_table import IncidentEvent
 from edgeheal.core.kinds import (
     CLASS_OF,
+    SENSOR_SYMPTOMS,
     CauseKind,
     ChangeKind,
     EvidenceCode,
@@ -24,9 +25,10 @@ from edgeheal.core.kinds import (
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
 from edgeheal.core.values import replace
+from edgeheal.detect import lines
 from edgeheal.diagnose.fingerprint import fingerprint
 from edgeheal.diagnose.rank import rank
-from edgeheal.engine import look, outcome
+from edgeheal.engine import look, outcome, sensing
 from edgeheal.engine.turn import CASES_MOST, Turn
 from edgeheal.recover import case as cases_
 from edgeheal.recover.case import Case
@@ -38,7 +40,7 @@ LIFE = frozenset({
     S.MEMORY_GROWTH, S.MEMORY_LIMIT, S.FD_GROWTH, S.THREAD_GROWTH, S.CHILD_GROWTH, S.FOREIGN_RESTARTS, S.CPU_SPIN, S.ZOMBIES, S.RESTART_CUT,
 })  # fmt: skip
 FAILED = frozenset({S.EXIT, S.CRASH_LOOP, S.HANG, S.START_FAILED, S.PROBE_FAILED, S.OOM_KILL})  # the app does not do its work, by its own looks
-SENSOR = frozenset({S.SENSOR_MISSING, S.SENSOR_STUCK, S.SENSOR_RANGE, S.SENSOR_JUMP, S.SENSOR_SCALE, S.SENSOR_NOISE, S.SENSOR_DRIFT, S.SENSOR_DEFAULT, S.SENSOR_FAST})
+SENSOR = SENSOR_SYMPTOMS
 # a condition of the box -> the cause that apps inherit from it
 PARENT: dict[SymptomKind, CauseKind] = {
     S.UNDERVOLTAGE: C.SUPPLY, S.DISK_SPACE: C.DISK_FULL, S.DISK_INODES: C.DISK_FULL, S.DISK_READONLY: C.DISK_FAULT, S.DISK_ERRORS: C.DISK_FAULT,
@@ -76,24 +78,18 @@ def _home(turn: Turn, symptom: Symptom) -> Case | None:
         incident = case.incident
         if incident.app != symptom.app or not case.open:
             continue
-        if symptom.app == "":
+        if symptom.kind in SENSOR:
+            if sensing.belongs(turn, case, symptom.app, symptom.kind, symptom.subject):
+                return case
+        elif symptom.app == "":
             if incident.symptom is symptom.kind and incident.subject == symptom.subject:
                 return case
         elif symptom.kind in LIFE:
             if incident.symptom in LIFE:
                 return case
-        elif (symptom.kind in SENSOR and incident.symptom in SENSOR and _same_sensor(turn, case, symptom)) or (
-            incident.symptom is symptom.kind and incident.subject == symptom.subject
-        ):
+        elif incident.symptom is symptom.kind and incident.subject == symptom.subject:
             return case
     return None
-
-
-def _same_sensor(turn: Turn, case: Case, symptom: Symptom) -> bool:
-    """The same sensor, or another one that went in the same moment: then it is their common part."""
-    if symptom.subject == case.incident.subject or any(s.subject == symptom.subject for s in case.signs):
-        return True
-    return turn.ns - case.incident.opened_ns <= round(turn.policy.group_window_s * NS)
 
 
 def _print(turn: Turn, symptom: Symptom) -> tuple[bytes, tuple[str, ...]]:
@@ -150,7 +146,7 @@ def open_case(turn: Turn, symptom: Symptom) -> Case:
     if _passes(symptom):
         case = turn.keep(replace(case, signs=()))
         outcome.calm(turn, case)
-    elif symptom.app == "":
+    elif symptom.app == "" and symptom.kind not in SENSOR:
         _adopt(turn, case)
     else:
         _fold(turn, case)
@@ -258,6 +254,9 @@ def release(turn: Turn, cause: CauseKind, subject: str = "") -> None:
 def _fold(turn: Turn, case: Case) -> None:
     """Into the box's case that explains it, into that of an app it needs, or into the first of many that failed at once."""
     first = case.incident.causes[0] if case.incident.causes else None
+    if case.incident.symptom in SENSOR:
+        _fold_line(turn, case)
+        return
     if first is None or case.incident.symptom not in LIFE:
         return
     for other in turn.cases.values():
@@ -270,6 +269,17 @@ def _fold(turn: Turn, case: Case) -> None:
             join(turn, case, other)
             return
     _fold_many(turn, case)
+
+
+def _fold_line(turn: Turn, case: Case) -> None:
+    """A sensor whose line is away or held: the line's case speaks for it."""
+    line = sensing.line_of(turn, case.app, case.incident.subject)
+    if not line or not sensing.line_down(turn, line):
+        return
+    for other in turn.cases.values():
+        if other.number != case.number and other.app == "" and not other.parent and any(s.subject == lines.PART + line for s in other.signs):
+            join(turn, case, other)
+            return
 
 
 def _fold_many(turn: Turn, case: Case) -> None:
@@ -306,7 +316,7 @@ def join(turn: Turn, child: Case, parent: Case) -> None:
     """From now on the parent speaks for the child, and for whom the child spoke; they are still cared for."""
     also = tuple(sorted({*parent.incident.also, *child.incident.also, child.app} - {parent.app}))[:ALSO_MOST]
     fact = Evidence(EvidenceCode.SAME_TIME_APPS, len(also) + (1 if parent.app else 0))
-    evidence = (*(e for e in parent.incident.evidence if e.code is not fact.code), fact)[-EVIDENCE_MOST:]
+    evidence = (*(e for e in parent.incident.evidence if e.code is not fact.code), fact)[-EVIDENCE_MOST:] if fact.value > 1 else parent.incident.evidence
     parent = turn.keep(replace(parent, incident=replace(parent.incident, also=also, evidence=evidence)), tell=True)
     turn.decided("folded", child, child.app, parent.number)
     turn.keep(replace(child, parent=parent.number))

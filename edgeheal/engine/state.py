@@ -52,6 +52,7 @@ class State:
     """`cases` are open ones by number, `closed` the last that were resolved. `wake_ns`: the deadline asked for last, 0 = none.
 
     `paused_until_s`: all remedies are paused until then (box seconds). `still_ns`: when the last standstill ended.
+    `box`: what the box itself promises (its own sensors), since `box_ns`.
     """
 
     seed: int
@@ -71,6 +72,8 @@ class State:
     paused_until_s: int = 0
     still_ns: int = 0
     closed: tuple[Incident, ...] = ()
+    box: AppSpec = field(default_factory=lambda: AppSpec(""))
+    box_ns: int = 0
     senses: Senses = field(default_factory=Senses)
     learned: Learned = field(default_factory=Learned)
 

@@ -33,7 +33,7 @@ _WORKING = frozenset({AppState.HEALTHY, AppState.DEGRADED, AppState.PAUSED})
 class Turn:
     """The state as it is being changed. Maps are copied when first written."""
 
-    __slots__ = ("_acts", "_last", "_told", "_words", "acts", "apps", "cases", "catalog", "closed", "fresh", "groups", "ledger", "next_act", "next_incident",
+    __slots__ = ("_acts", "_last", "_told", "_words", "acts", "apps", "box", "box_ns", "cases", "catalog", "closed", "fresh", "groups", "ledger", "next_act", "next_incident",
                  "now", "ns", "paused_until_s", "policy", "seed", "state", "still_ns")  # fmt: skip
 
     def __init__(self, state: State, now: Now) -> None:
@@ -44,6 +44,8 @@ class Turn:
         self.seed = state.seed
         self.policy = state.policy
         self.catalog = state.catalog
+        self.box = state.box
+        self.box_ns = state.box_ns
         self.apps = dict(state.apps)
         self.cases = dict(state.cases)
         self.acts = state.acts
@@ -63,8 +65,8 @@ class Turn:
     # -- apps
 
     def spec(self, app: str) -> AppSpec:
-        """The manifest's words, or an empty manifest for an app that only the guard knows."""
-        return self.catalog.get(app) or AppSpec(app)
+        """The manifest's words, or an empty manifest for an app that only the guard knows; "" is the box."""
+        return self.box if not app else self.catalog.get(app) or AppSpec(app)
 
     def app(self, name: str) -> App | None:
         """The app, made when the guard speaks of it first; None when there are too many."""
@@ -92,7 +94,9 @@ class Turn:
         app = self.apps.get(name)
         pressure = pressed(self.state.senses.box.host)
         if app is None:
-            return Around(self.now, self.policy, self.spec(name), pressed=pressure, still_ns=self.still_ns)
+            box = not name  # always up: what it promises is judged
+            began_ns = self.box_ns if box else 0
+            return Around(self.now, self.policy, self.spec(name), 0, box, box, started_ns=began_ns, pressed=pressure, still_ns=self.still_ns)
         return Around(
             self.now,
             self.policy,
@@ -174,7 +178,7 @@ class Turn:
         if wake_ns != self.state.wake_ns and wake_ns:
             effects.append(Wake(wake_ns))
         changes: dict[str, Any] = {
-            "seed": self.seed, "boot": self.now.boot, "last_ns": self.ns, "policy": self.policy, "catalog": self.catalog, "apps": self.apps,
+            "seed": self.seed, "boot": self.now.boot, "last_ns": self.ns, "policy": self.policy, "catalog": self.catalog, "box": self.box, "box_ns": self.box_ns, "apps": self.apps,
             "cases": self.cases, "acts": self.acts, "groups": self.groups, "ledger": self.ledger, "next_incident": self.next_incident,
             "next_act": self.next_act, "wake_ns": wake_ns, "paused_until_s": self.paused_until_s, "still_ns": self.still_ns,
             "closed": self.closed,

@@ -70,14 +70,20 @@ class Hooks:
         """Whether anything would run at this point."""
         return bool(is_point(point) and _files(f"{self._folder}/{point}.d"))
 
-    def target(self, point: str, name: str) -> str:
-        """The line of `<point>.targets` that is `name`, or "" when there is none: only what root wrote down reaches a hook."""
+    def target(self, point: str, name: str, number: int = 0) -> str:
+        """The line of `<point>.targets` that is `name`, or the `number`th of them from 1 (blank ones and `#` do not count); "" when there is none.
+
+        Only what root wrote down reaches a hook.
+        """
         try:
             with open(f"{self._folder}/{point}.targets", encoding="utf-8") as file:
                 lines = [line.strip() for line in file.read(65_536).splitlines()]
         except (OSError, UnicodeDecodeError):
             return ""
-        return name if name and name in lines else ""
+        lines = [line for line in lines if line and line[0] != "#"]
+        if number:
+            return lines[number - 1] if 0 < number <= len(lines) else ""
+        return name if name in lines else ""
 
     def run(self, point: str, env: "dict[str, str]", done: "Callable[[Told], None]", *, uid: int = -1, gid: int = -1, wanted: bool = False) -> None:
         """Run a point; `done` later, once. `wanted`: go on after a no (checks that only inform)."""
