@@ -18,6 +18,7 @@ from edgeheal.detect.around import Around
 
 ENDS_MOST = 64
 OOM_NS = 5 * NS
+SIGKILL = 9
 HELD = frozenset(
     {reasons.HELD, reasons.REVOKED, reasons.BELOW_FLOOR, reasons.BLOCKED, reasons.BAD_SIGNATURE, reasons.UNDER_THRESHOLD, reasons.NO_SUCH_IMAGE, reasons.ROT}
 )
@@ -34,6 +35,8 @@ class Ends:
     oom_ns: int = 0
     slow: bool = False
     looping: bool = False
+    start_reason: int = 0
+    start_errno: int = 0
 
 
 def exited(mem: Ends, signal: AppExited, around: Around) -> tuple[Symptom, ...]:
@@ -45,7 +48,7 @@ def exited(mem: Ends, signal: AppExited, around: Around) -> tuple[Symptom, ...]:
     if signal.ordered or signal.done or not around.wanted:
         return ()
     mem.times = [*[t for t in mem.times if t > around.ns - 86400 * NS][-(ENDS_MOST - 1) :], around.ns]
-    oom = signal.oom or (mem.oom_ns and around.ns - mem.oom_ns < OOM_NS and mem.signum == 9)
+    oom = signal.oom or (mem.oom_ns and around.ns - mem.oom_ns < OOM_NS and mem.signum == SIGKILL)
     if oom:
         code, value, kind = EvidenceCode.OOM, 0, SymptomKind.OOM_KILL
     elif signal.signum is not None:
@@ -59,6 +62,14 @@ def exited(mem: Ends, signal: AppExited, around: Around) -> tuple[Symptom, ...]:
     channel = Channel.KERNEL if oom else Channel.GUARD
     first = Symptom(kind, signal.app, channel=channel, evidence=tuple(facts), run=signal.run, detail=detail, serious=True)
     return (first, *_loop(mem, signal, around))
+
+
+def memory(mem: Ends, app: str, around: Around) -> tuple[Symptom, ...]:
+    """The kernel says that it killed this app for memory: news of the end to come, or of the one that we have just heard of."""
+    mem.oom_ns = around.ns
+    if around.up or mem.signum != SIGKILL or not mem.times or around.ns - mem.times[-1] > OOM_NS or not around.wanted:
+        return ()
+    return (Symptom(SymptomKind.OOM_KILL, app, channel=Channel.KERNEL, evidence=(Evidence(EvidenceCode.OOM),), run=around.run, detail="oom", serious=True),)
 
 
 def recent(mem: Ends, around: Around) -> int:
@@ -81,6 +92,7 @@ def failed(mem: Ends, signal: StartFailed, around: Around) -> tuple[Symptom, ...
     mem.slow = False
     if not around.wanted or signal.reason in (reasons.ALREADY, reasons.PAUSED, reasons.BUSY, reasons.NO_SUCH_IMAGE):
         return ()  # no image yet is no failure: a config may come before its image
+    mem.start_reason, mem.start_errno = signal.reason, signal.errno
     kind = SymptomKind.APP_HELD if signal.reason in HELD else SymptomKind.START_FAILED
     fact = Evidence(EvidenceCode.REASON, signal.reason, signal.errno)
     return (Symptom(kind, signal.app, channel=Channel.GUARD, evidence=(fact,), detail=f"r{signal.reason}e{signal.errno}", serious=True),)

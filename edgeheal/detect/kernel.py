@@ -18,6 +18,8 @@ from edgeheal.detect.around import Around
 
 TIMES_MOST = 16
 SUBJECTS_MOST = 64
+BUS_S = 300
+BUS_TIMES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,10 @@ LASTING = frozenset({S.UNDERVOLTAGE, S.DISK_READONLY})  # their end is told; the
 
 @dataclass(slots=True)
 class Kernel:
-    """`times`: "what:subject" -> mono ns, newest last. `voltage_ns`: last under-voltage, on while `voltage_low`."""
+    """`times`: "what:subject" -> mono ns, newest last. `voltage_ns`: last under-voltage, on while `voltage_low`.
+
+    `fault_ns`, `fault`: last word on a damaged file system; `own_ns`: last fault of the kernel's own.
+    """
 
     times: dict[str, list[int]] = field(default_factory=dict)
     voltage_ns: int = 0
@@ -59,6 +64,7 @@ class Kernel:
     oom_ns: int = 0
     fault_ns: int = 0
     fault: str = ""
+    own_ns: int = 0
 
 
 def said(mem: Kernel, signal: KernelSaid, around: Around) -> tuple[Symptom, ...]:
@@ -77,6 +83,8 @@ def said(mem: Kernel, signal: KernelSaid, around: Around) -> tuple[Symptom, ...]
             return ()
         case "fs_error" | "fs_readonly":
             mem.fault_ns, mem.fault = around.ns, signal.subject
+        case "oops" | "lockup":
+            mem.own_ns = around.ns
     row = ROWS.get(signal.what)
     if row is None:
         return ()
@@ -89,3 +97,10 @@ def said(mem: Kernel, signal: KernelSaid, around: Around) -> tuple[Symptom, ...]
         return ()
     subject = "" if row.kind is S.UNDERVOLTAGE else signal.subject
     return (Symptom(row.kind, "", subject, channel=Channel.KERNEL, evidence=(Evidence(EvidenceCode.LINE, len(times), row.times, signal.what),)),)
+
+
+def bus(mem: Kernel, now_ns: int) -> str:
+    """A USB port that the kernel had trouble with again and again lately, "" for none."""
+    since = now_ns - BUS_S * NS
+    troubled = (name.partition(":") for name, times in mem.times.items() if sum(t > since for t in times) >= BUS_TIMES)
+    return next((subject for what, _, subject in troubled if what in ("usb_reset", "usb_gone", "usb_error")), "")

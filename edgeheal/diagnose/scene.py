@@ -76,6 +76,11 @@ class Scene:
     start_reason: int = 0
     start_errno: int = 0
     greediest: str = ""
+    fds: int = -1
+    fds_limit: int = -1
+    fds_share: float = -1.0
+    memory_kib: int = -1
+    memory_limit_kib: int = -1
 
     def has(self, kind: SymptomKind) -> bool:
         """Whether this symptom is on."""

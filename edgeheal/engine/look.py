@@ -9,7 +9,7 @@ from edgeheal.core.deployment import TRIAL
 from edgeheal.core.kinds import SENSOR_SYMPTOMS, ChangeKind, Outcome, RemedyKind, SymptomKind
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
-from edgeheal.detect import exits, host, kernel, link, sensors
+from edgeheal.detect import exits, host, kernel, link, sensors, used
 from edgeheal.detect.senses import AppSenses
 from edgeheal.diagnose.scene import HostScene, Scene
 from edgeheal.diagnose.topology import hard_needs, wants
@@ -109,6 +109,7 @@ def of_case(turn: Turn, case: Case) -> Scene:
     spec = turn.spec(app.name)
     down = tuple(n for n in hard_needs(spec, "app") if (other := turn.apps.get(n)) is not None and other.known and not other.ready)
     alive = _alive(turn, app, senses, case)
+    last = senses.used.run == app.run and 0 <= turn.ns - senses.used.at_ns < ALIVE_NS
     vain = any(t.kind in (RemedyKind.RESTART, RemedyKind.CLEAN_RESTART) and t.outcome is Outcome.FAILED for t in case.incident.tried)
     failed_run = symptom.kind in (SymptomKind.EXIT, SymptomKind.CRASH_LOOP, SymptomKind.OOM_KILL)
     return Scene(
@@ -138,8 +139,13 @@ def of_case(turn: Turn, case: Case) -> Scene:
         restarted_in_vain=vain,
         fds_full=senses.full.fds_on,
         line=trouble,
-        cpu_permille=senses.used.cpu_permille if senses.used.run == app.run and app.up else -1,
-        wait_d=senses.used.wait_d if senses.used.run == app.run and app.up else "",
+        cpu_permille=senses.used.cpu_permille if last and app.up else -1,
+        wait_d=senses.used.wait_d if last and app.up else "",
+        fds=senses.used.fds if last else -1,
+        fds_limit=senses.used.fds_limit if last else -1,
+        fds_share=used.fds_share(senses.used) if last else -1.0,
+        memory_kib=senses.used.memory_kib if last else -1,
+        memory_limit_kib=(spec.memory_kib or senses.used.limit_kib) if last else -1,
         start_reason=senses.ends.start_reason,
         start_errno=senses.ends.start_errno,
         wchan=next((s.detail for s in case.signs if s.kind is SymptomKind.UNKILLABLE), ""),

@@ -39,6 +39,7 @@ LIFE = frozenset({
     S.EXIT, S.CRASH_LOOP, S.HANG, S.START_FAILED, S.START_SLOW, S.PROBE_FAILED, S.OOM_KILL, S.APP_HELD, S.UNKILLABLE, S.PORT_HELD, S.TRIAL_FAILED,
     S.MEMORY_GROWTH, S.MEMORY_LIMIT, S.FD_GROWTH, S.THREAD_GROWTH, S.CHILD_GROWTH, S.FOREIGN_RESTARTS, S.CPU_SPIN, S.ZOMBIES, S.RESTART_CUT,
 })  # fmt: skip
+USES = frozenset({S.MEMORY_GROWTH, S.MEMORY_LIMIT, S.FD_GROWTH, S.THREAD_GROWTH, S.CHILD_GROWTH})
 FAILED = frozenset({S.EXIT, S.CRASH_LOOP, S.HANG, S.START_FAILED, S.PROBE_FAILED, S.OOM_KILL})  # the app does not do its work, by its own looks
 SENSOR = SENSOR_SYMPTOMS
 # a condition of the box -> the cause that apps inherit from it
@@ -189,6 +190,8 @@ def _add(turn: Turn, case: Case, symptom: Symptom) -> None:
     signs = (*(s for s in case.signs if s.key != symptom.key), symptom)[-SIGNS_MOST:]
     new_witness = symptom.channel not in case.channels
     channels = (*case.channels, symptom.channel) if new_witness else case.channels
+    if symptom.kind in USES and case.armed is RemedyKind.RESTART and case.remedy is None:
+        case = replace(case, wait_ns=0, armed=None)  # it comes to its limit sooner than was planned for, or is there
     if new_witness and case.incident.state is IncidentState.ESCALATED:
         case = replace(case, wait_ns=0)  # what was not allowed before may be now
     case = replace(case, signs=() if _passes(symptom) else signs, channels=channels, onsets=(*case.onsets, turn.ns)[-ONSETS_MOST:], run=symptom.run or case.run)

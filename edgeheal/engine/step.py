@@ -23,7 +23,7 @@ from edgeheal.core.now import Now
 from edgeheal.core.policy import Policy
 from edgeheal.core.symptom import Symptom
 from edgeheal.core.values import replace
-from edgeheal.detect import foreign, sensors
+from edgeheal.detect import exits, foreign, sensors
 from edgeheal.detect import senses as detectors
 from edgeheal.engine import care, deadlines, facts, orders, outcome
 from edgeheal.engine.notice import frames_came, notice, release
@@ -261,9 +261,10 @@ def _log(turn: Turn, s: sig.LogSeen) -> Found:
 
 
 def _kernel(turn: Turn, s: sig.KernelSaid) -> Found:
+    found = _heard(turn, s)
     if s.what in ("oom", "oom_limit") and s.subject in turn.apps:
-        turn.state.senses.of(s.subject).ends.oom_ns = turn.ns
-    return _heard(turn, s)
+        found += exits.memory(turn.state.senses.of(s.subject).ends, s.subject, turn.around(s.subject))
+    return found
 
 
 def _deployments(turn: Turn, s: sig.DeploymentsAre) -> Found:

@@ -470,7 +470,7 @@ def test_words_about_ourselves_that_last_have_an_end_and_notes_are_none():
     assert on(itself.said(mem, sig.SelfSaid("guard", "lost"), around())) == [(S.GUARD_LOST, "guard")]
     assert itself.said(mem, sig.SelfSaid("guard", "lost"), around()) == ()
     assert off(itself.said(mem, sig.SelfSaid("guard", "lost", ok=True), around())) == [(S.GUARD_LOST, "guard")]
-    assert itself.said(mem, sig.SelfSaid("spool", "dropped", value=3), around()) == ()
+    assert itself.said(mem, sig.SelfSaid("spool", "newer", value=3), around()) == ()
     assert on(itself.said(mem, sig.SelfSaid("journal", "damaged"), around())) == [(S.RECORD_DAMAGED, "journal")]
 
 
