@@ -20,6 +20,7 @@ from edgeheal.ports import Emit
 from edgeheal.trust import envelope
 
 KEPT_MOST = 64
+LEARN_MS = 86_400_000  # a day, with its night, before what is unusual for a measurement is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,8 @@ def _metric(said: Metric) -> MetricSpec:
     scale = 10.0**said.exp
     low = None if said.min is None else said.min * scale
     high = None if said.max is None else said.max * scale
-    return MetricSpec(said.name, said.unit, said.exp, low, high, said.step_max * scale, said.every_ms, said.stuck_ms)
+    learn_ms = LEARN_MS if said.unit and said.every_ms else 0  # a measurement, by its unit and pace; a count is not judged by habit
+    return MetricSpec(said.name, said.unit, said.exp, low, high, said.step_max * scale, said.every_ms, said.stuck_ms, learn_ms=learn_ms)
 
 
 def _read(path: str) -> bytes:

@@ -32,7 +32,7 @@ from edgeheal.agent.itself import Itself
 from edgeheal.agent.leave import Leave
 from edgeheal.agent.loop import Loop
 from edgeheal.agent.reporter import Reporter
-from edgeheal.agent.sensors import promised, sources_of
+from edgeheal.agent.sensors import of_box, promised, sources_of
 from edgeheal.agent.store import packed, take_over
 from edgeheal.agent.tools import Tools
 from edgeheal.agent.view import Past, World
@@ -280,7 +280,8 @@ class Agent:
         self.metrics.catalog(promised(of_images, self.sensors, ours=False))
         for spec in self.specs:
             self.processes.limit(spec.name, spec.memory_kib)
-        self.brain.hear(CatalogIs(tuple(spec.to_plain() for spec in self.specs)))
+        box = of_box(self.sensors)
+        self.brain.hear(CatalogIs(tuple(spec.to_plain() for spec in self.specs), None if box is None else box.to_plain()))
         if self.link is not None:
             self.link.say_birth()  # type: ignore[attr-defined]
 

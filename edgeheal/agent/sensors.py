@@ -6,6 +6,7 @@ Invariants: one source a serial line, whoever is on it; a sensor of the device g
 which may then not tell it itself. The adapters (and pyserial) are loaded only where there is such a sensor.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 
 from edgeheal.config.schema import Sensor
@@ -18,16 +19,19 @@ def sources_of(sensors: Mapping[str, Sensor], emit: Emit, blocking: Blocking) ->
     """What the loop drives: all files as one source, each serial line as one."""
     if not sensors:
         return []
-    from edgeheal.adapters.sensors.spec import FileSensor, Line, LineSensor, Register, SensorSpec
+    from edgeheal.adapters.sensors.spec import FileSensor, Line, LineSensor, Register, SensorSpec, TopicSensor
 
     files: list[FileSensor] = []
     fields: dict[Line, list[LineSensor]] = {}
     registers: dict[Line, list[Register]] = {}
+    topics: dict[str, list[TopicSensor]] = {}
     for name, said in sensors.items():
         spec = SensorSpec(name, said.source, said.app, said.every_ms, said.scale, said.offset)
         line = Line(said.device, said.baud, said.parity, said.stop_bits)
         if said.kind == "file":
             files.append(FileSensor(spec, said.path))
+        elif said.kind == "topic":
+            topics.setdefault(said.broker, []).append(TopicSensor(spec, said.topic, said.form, said.field))
         elif said.kind == "line":
             fields.setdefault(line, []).append(LineSensor(spec, said.form, said.field))
         else:
@@ -45,6 +49,10 @@ def sources_of(sensors: Mapping[str, Sensor], emit: Emit, blocking: Blocking) ->
         from edgeheal.adapters.sensors.modbus import Modbus
 
         sources += [(f"line {line.link}", Modbus(emit, blocking, line, on_it)) for line, on_it in registers.items()]
+    if topics:
+        from edgeheal.adapters.sensors.topics import Topics
+
+        sources += [(f"topics {broker}", Topics(emit, broker, on_it)) for broker, on_it in topics.items()]
     return sources
 
 
@@ -60,5 +68,15 @@ def promised(specs: Sequence[AppSpec], sensors: Mapping[str, Sensor], *, ours: b
     return tuple(made)
 
 
+def of_box(sensors: Mapping[str, Sensor]) -> AppSpec | None:
+    """What the box promises by itself: the sensors that are no app's. None: nothing."""
+    own = tuple(_metric(name, said) for name, said in sensors.items() if not said.app)
+    return AppSpec("", metrics=own) if own else None
+
+
 def _metric(name: str, said: Sensor) -> MetricSpec:
-    return MetricSpec(name, said.unit, 0, said.low, said.high, said.step, said.every_ms, said.stuck_ms)
+    """The promise. Topics are told by an app: they may be forged, so they are not ours."""
+    return MetricSpec(
+        name, said.unit, 0, said.low, said.high, said.step, said.every_ms, said.stuck_ms, said.rate, said.learn_ms, said.sibling, said.source,
+        os.path.basename(said.device)[:48] if said.kind in ("line", "modbus") else "", said.power, said.scale, said.offset, said.kind != "topic",
+    )  # fmt: skip

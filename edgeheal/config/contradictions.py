@@ -185,24 +185,34 @@ def _users(c: Config) -> Iterator[Contradiction]:
         taken.setdefault(app.user, f"apps.{name}.user")
 
 
+# what each kind of sensor cannot do without
+_NEEDED = {
+    "file": ("path", 'path = "/sys/class/..."'),
+    "line": ("device", 'device = "/dev/serial/by-id/..."'),
+    "modbus": ("device", 'device = "/dev/serial/by-id/..."'),
+    "topic": ("topic", 'topic = "plant/boiler/temperature"'),
+}
+
+
 def _sensors(c: Config) -> Iterator[Contradiction]:
     lines: dict[str, tuple[str, tuple[object, ...]]] = {}
     for name, sensor in c.sensors.items():
         at = f"sensors.{name}"
-        if sensor.app not in c.apps:
+        if sensor.app and sensor.app not in c.apps:
             known = next(iter(c.apps), "")
-            yield (f"{at}.app",), f"{sensor.app or 'no app'} is not one of [apps]: a sensor is judged for an app", f'app = "{known}"' if known else ""
+            yield (f"{at}.app",), f"{sensor.app} is not one of [apps]: a sensor is the box's own, or an app's", f'app = "{known}"' if known else ""
+        if sensor.sibling and (sensor.sibling == name or sensor.sibling not in c.sensors or c.sensors[sensor.sibling].app != sensor.app):
+            yield (f"{at}.sibling",), f"{sensor.sibling} is no other sensor of the same owner", ""
         if sensor.low is not None and sensor.high is not None and sensor.low >= sensor.high:
             yield (f"{at}.low", f"{at}.high"), f"low ({sensor.low:g}) must be below high ({sensor.high:g})", f"low = {sensor.high!r}"
-        wants, said = ("path", sensor.path) if sensor.kind == "file" else ("device", sensor.device)
-        if not said:
-            near = 'path = "/sys/class/..."' if wants == "path" else 'device = "/dev/serial/by-id/..."'
+        wants, near = _NEEDED[sensor.kind]
+        if not getattr(sensor, wants):
             yield (f"{at}.{wants}", f"{at}.kind"), f"kind {sensor.kind} needs {wants}", near
-        if sensor.kind == "line" and not sensor.field:
-            yield (f"{at}.field", f"{at}.kind"), "kind line needs the field that holds the value", 'field = "temperature"'
+        if sensor.kind in ("line", "topic") and not sensor.field and sensor.form != "number":
+            yield (f"{at}.field", f"{at}.kind"), f"kind {sensor.kind} needs the field that holds the value", 'field = "temperature"'
         if sensor.kind == "modbus" and (sensor.type == "bit") != (sensor.function < 3):
             yield (f"{at}.type", f"{at}.function"), "functions 1 and 2 read bits, 3 and 4 registers", 'type = "bit"' if sensor.function < 3 else 'type = "u16"'
-        if sensor.kind == "file" or not sensor.device:
+        if sensor.kind in ("file", "topic") or not sensor.device:
             continue
         form = (sensor.kind, sensor.baud, sensor.parity, sensor.stop_bits)
         other, first = lines.setdefault(sensor.device, (at, form))

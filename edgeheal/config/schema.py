@@ -335,10 +335,12 @@ _SERIAL = Text(
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """A value that the agent reads itself, and judges for the app whose work it is part of."""
+    """A value that the agent reads itself, and judges for the box, or for the app whose work it is part of."""
 
-    app: str = entry(Text(32, rf"({APP_NAME})?", "an app's name"), "", "whose sensor it is; it is judged while that app does its work; needed")
-    kind: str = entry(Choice(("file", "line", "modbus")), "file", "a file; a field of lines over serial; a register over Modbus RTU")
+    app: str = entry(Text(32, rf"({APP_NAME})?", "an app's name"), "", "whose sensor it is: it is judged while that app does its work; unsaid: the box's own")
+    kind: str = entry(
+        Choice(("file", "line", "modbus", "topic")), "file", "a file; a field of lines over serial; a register over Modbus RTU; a topic of a broker on this box"
+    )
     path: str = entry(_SENSOR_PATH, "", "kind file: what to read; hwmon, iio and w1 are found by name, since their numbers change from boot to boot")
     device: str = entry(_SERIAL, "", "kinds line and modbus: the serial line by its stable name; the agent's user must be able to open it")
     every_ms: int = entry(Millis(100, DAY), 10 * S, "how often it is read; silent for three times that, it is missing")
@@ -350,10 +352,22 @@ class Sensor:
     )
     low: float | None = entry(Real(), None, "below this it is out of range")
     high: float | None = entry(Real(), None, "above this it is out of range")
-    step: float = entry(Real(), 0.0, "a jump by more than this that stays is a symptom; 0.0: none is")
-    stuck_ms: int = entry(Millis(0, 30 * DAY), 0, 'the very same value for so long is a symptom; "0s": it may rest')
-    form: str = entry(Choice(("json", "csv", "nmea", "words")), "json", "kind line: how a line is read")
-    field: str = entry(Text(64), "", "kind line: a key (dotted for json), a column from 0, or SENTENCE.n")
+    step: float = entry(Real(), 0.0, "a jump by more than this that stays is a symptom; 0.0: what is usual for it decides")
+    rate: float = entry(Real(), 0.0, "changing faster than this a second, three times in a row, is a symptom; 0.0: none is")
+    stuck_ms: int = entry(Millis(0, 30 * DAY), 0, 'the very same value for so long is a symptom; "0s": what is usual for it decides')
+    learn_ms: int = entry(
+        Millis(0, 30 * DAY), DAY, 'how long it is watched before what is unusual for it is a symptom; "0s": only what is promised here is judged'
+    )
+    sibling: str = entry(Text(32, rf"({APP_NAME})?", "a sensor's name"), "", "the sensor beside it that measures the same: walking away from it is a symptom")
+    power: int = entry(Number(0, 64), 0, "the line of hooks/power-cycle.targets that feeds it, from 1; 0: none")
+    form: str = entry(Choice(("json", "csv", "nmea", "words", "number")), "json", "kinds line and topic: how it is read")
+    field: str = entry(Text(64), "", "kinds line and topic: a key (dotted for json), a column from 0, or SENTENCE.n; form number needs none")
+    topic: str = entry(Text(128, r"[^\x00-\x1f\x7f#+\"]*"), "", "kind topic: its full name")
+    broker: str = entry(
+        Text(64, r"(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|localhost|\[::1\]):\d{1,5}", 'a quoted "127.0.0.1:1883"'),
+        "127.0.0.1:1883",
+        "kind topic: the broker on this box",
+    )
     baud: int = entry(Number(300, 4_000_000), 9_600, "speed of the serial line")
     parity: str = entry(Choice(("N", "E", "O")), "N", "parity of the serial line")
     stop_bits: int = entry(Number(1, 2), 1, "stop bits of the serial line")

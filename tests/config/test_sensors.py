@@ -3,7 +3,7 @@
 
 import pytest
 
-from edgeheal.agent.sensors import promised, sources_of
+from edgeheal.agent.sensors import of_box, promised, sources_of
 from edgeheal.config.load import load
 from edgeheal.core.app import AppSpec, MetricSpec
 
@@ -15,7 +15,12 @@ REGISTER = '[sensors.level]\napp = "pump"\nkind = "modbus"\ndevice = "/dev/seria
 @pytest.mark.parametrize(
     ("text", "key", "words"),
     [
-        (FILE.replace('app = "pump"\n', ""), "sensors.cabinet.app", "is judged for an app"),
+        (FILE + 'sibling = "motor"\n', "sensors.cabinet.sibling", "no other sensor"),
+        (FILE + 'sibling = "cabinet"\n', "sensors.cabinet.sibling", "no other sensor"),
+        (FILE + "power = 65\n", "sensors.cabinet.power", "from 0 to 64"),
+        ('[sensors.hall]\nkind = "topic"\ntopic = "a/b"\nform = "number"\nbroker = "10.0.0.1:1883"\n', "sensors.hall.broker", "127.0.0.1:1883"),
+        ('[sensors.hall]\nkind = "topic"\nform = "number"\n', "sensors.hall.kind", "needs topic"),
+        ('[sensors.hall]\nkind = "topic"\ntopic = "a/#"\nform = "number"\n', "sensors.hall.topic", ""),
         (FILE.replace('"pump"', '"pumq"'), "sensors.cabinet.app", "pumq"),
         (FILE.replace('path = "hwmon:ds/temp1_input"\n', ""), "sensors.cabinet.path", "needs path"),
         (FILE + "low = 5\nhigh = 4.5\n", "sensors.cabinet.low", "must be below high"),
@@ -53,6 +58,22 @@ def test_the_devices_sensor_goes_before_the_apps_metric_of_the_same_name(box, wr
     spec = AppSpec("pump", metrics=(MetricSpec("cabinet", every_ms=5), MetricSpec("own", every_ms=7)))
     other = AppSpec("fan", metrics=(MetricSpec("cabinet"),))
     judged = promised([spec, other], sensors)
-    assert judged[0].metrics == (MetricSpec("own", every_ms=7), MetricSpec("cabinet", "C", 0, -10.0, 60.5, 8.0, 2_000, 3_600_000))
+    assert judged[0].metrics == (
+        MetricSpec("own", every_ms=7),
+        MetricSpec("cabinet", "C", 0, -10.0, 60.5, 8.0, 2_000, 3_600_000, learn_ms=86_400_000, ours=True),
+    )
     assert judged[1] == other
     assert promised([spec], sensors, ours=False)[0].metrics == (MetricSpec("own", every_ms=7),), "it cannot tell what the device reads"
+
+
+def test_a_sensor_of_no_app_is_the_boxs_own_and_names_its_line_and_feed(box, write):
+    write(
+        REGISTER.replace('app = "pump"\n', "")
+        + 'power = 2\nsource = "meter 2"\nsibling = "spare"\nrate = 0.5\n'
+        + REGISTER.replace('app = "pump"\n', "").replace("level", "spare")
+    )
+    sensors = load(box).require().sensors
+    level = next(m for m in of_box(sensors).metrics if m.name == "level")
+    assert (level.bus, level.power, level.source, level.sibling, level.rate_max, level.ours) == ("usb-x", 2, "meter 2", "spare", 0.5, True)
+    assert promised([AppSpec("pump")], sensors) == (AppSpec("pump"),)
+    assert of_box({}) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines of instruments as numbers: JSON lines, CSV, NMEA 0183, words.
+"""Lines of instruments as numbers: JSON lines, CSV, NMEA 0183, words, bare numbers.
 
 Duty: one pure function a form, in a table. Invariants: a line that does not fit is None or a KeyError-free miss, never an exception;
 an NMEA sentence counts only with a right checksum.
@@ -69,4 +69,9 @@ def of_words(line: str, field: str) -> float | None:
     return next((number(found["value"]) for found in _WORDS.finditer(line) if found["name"] == field), None)
 
 
-FORMS: dict[str, Callable[[str, str], float | None]] = {"json": of_json, "csv": of_csv, "nmea": of_nmea, "words": of_words}
+def of_number(line: str, field: str) -> float | None:
+    """`21.5` and nothing else; there is no field in it."""
+    return None if field else number(line.strip())
+
+
+FORMS: dict[str, Callable[[str, str], float | None]] = {"json": of_json, "csv": of_csv, "nmea": of_nmea, "words": of_words, "number": of_number}

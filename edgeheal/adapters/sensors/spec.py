@@ -41,6 +41,16 @@ class LineSensor:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicSensor:
+    """A field of what is published under `topic`; `form` and `field` as of a line, or `number`."""
+
+    spec: SensorSpec
+    topic: str
+    form: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
 class Register:
     """A Modbus value: `function` 1..4, `kind` bit, u16, i16, u32, i32 or f32, `swapped` low word first."""
 
