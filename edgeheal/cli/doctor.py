@@ -35,7 +35,7 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """The verb."""
     layout = common.layout(args)
-    found = [*_config(layout), _trust(layout), _space(layout), *_answers(layout)]
+    found = [*_config(layout), _trust(layout), _space(layout), _confined(), *_answers(layout)]
     ill = [f for f in found if f.step]
     if args.json:
         common.put_json({"ok": not ill, "findings": [{"what": f.what, "ok": not f.step, "says": f.says, "next": f.step} for f in found]})
@@ -80,6 +80,13 @@ def _space(layout: Layout) -> Finding:
         return Finding("space", f"{layout.var}: {fault.strerror}", "start the guard, which makes its folders; is the data partition mounted?")
     free = stat.f_bavail * stat.f_frsize
     return Finding("space", f"{free // 1_000_000} MB free in {layout.var}", f"free space in {layout.var}" if free < SPACE_LEAST else "")
+
+
+def _confined() -> Finding:
+    from edgeheal.guard import seccomp
+
+    says = "what reads images and signatures may make few calls of the kernel (seccomp)" if seccomp.supported() else "none: no list of calls for this machine"
+    return Finding("seccomp", says)
 
 
 def _answers(layout: Layout) -> list[Finding]:

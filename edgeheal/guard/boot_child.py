@@ -34,7 +34,7 @@ class Silent(child.Answers):
 
 def main(_words: Sequence[str] = ()) -> int:
     """The child's way in."""
-    return child.run(work)
+    return child.run(work, confined="reads")
 
 
 def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:

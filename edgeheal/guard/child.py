@@ -74,9 +74,16 @@ def request(fd: int = 0) -> dict[str, Any]:
     raise RecordError("too long")
 
 
-def run(work: Callable[[dict[str, Any], Answers], dict[str, Any]]) -> int:
-    """Read the request, do the work, answer; the exit status. `work` returns the values of "done"."""
+def run(work: Callable[[dict[str, Any], Answers], dict[str, Any]], *, confined: str = "") -> int:
+    """Read the request, do the work, answer; the exit status. `work` returns the values of "done".
+
+    `confined`: "reads" or "writes", the calls that are left to it from here on (guard.seccomp, where there is one); "" for all.
+    """
     os.umask(0o077)
+    if confined:
+        from edgeheal.guard import seccomp
+
+        seccomp.confine(writes=confined == "writes")
     answers = Answers()
     try:
         asked = request()

@@ -56,7 +56,7 @@ _STAGED, _HELD = 1, 2  # where an object is: in staging, in the store (or empty)
 
 def main(_words: list[str] | None = None) -> int:
     """The child's way in."""
-    return child.run(work)
+    return child.run(work, confined="writes")
 
 
 def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The few words of the kernel that Python's light modules do not speak.
 
-Duty: prctl, unshare, inotify, the exit status behind a pidfd; signals by name. It decides nothing.
+Duty: prctl, unshare, mount, inotify, holes in files, the exit status behind a pidfd; signals by name. It decides nothing.
 Invariants: a call that the kernel does not know says so (False, None), it never raises; no `ctypes`, `signal` or `enum` is loaded
 (they cost the resident guard 1.3 MB). Sources: prctl(2), unshare(2), inotify(7), linux/pidfd.h of 6.15.
 Light on purpose: the resident guard imports it.
@@ -21,8 +21,10 @@ SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGCHLD = 1, 2, 9, 15, int(_signal.SIGCHLD)
 
 # what we or Python changed: caught ones would be lost before exec, ignored ones would stay ignored after it
 OURS = (SIGHUP, SIGINT, 3, SIGTERM, SIGCHLD, int(_signal.SIGPIPE), int(_signal.SIGXFSZ))
-PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_NAME = 38, 36, 4, 15
+PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_SECCOMP = 38, 36, 4, 15, 22
 CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER = 0x40000000, 0x00020000, 0x10000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE = 1, 2
 IN_MODIFY, IN_ONESHOT = 0x2, 0x80000000
 IN_NONBLOCK, IN_CLOEXEC = 0o4000, 0o2000000
 
@@ -49,9 +51,19 @@ def prctl(option: int, value: int) -> bool:
     return _call("prctl", option, value, 0, 0, 0) == 0
 
 
+def seccomp(mode: int, filter_words: bytes) -> bool:
+    """PR_SET_SECCOMP with a `struct sock_fprog` as bytes (guard.seccomp makes it); False when the kernel has none."""
+    return _call("prctl", PR_SET_SECCOMP, mode, filter_words, 0, 0) == 0
+
+
 def unshare(flags: int) -> bool:
     """Leave namespaces; needs privileges."""
     return _call("unshare", flags) == 0
+
+
+def mount_tmpfs(path: str, words: str) -> bool:
+    """A volatile disk of its own at `path`; needs privileges."""
+    return _call("mount", b"edgeheal", os.fsencode(path), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, words.encode()) == 0
 
 
 def reboot(command: int) -> bool:
@@ -62,6 +74,18 @@ def reboot(command: int) -> bool:
 def trim() -> None:
     """Give memory that is free back to the kernel, where the C library can."""
     _call("malloc_trim", 0)
+
+
+class _Long(_ctypes._SimpleCData):  # type: ignore[misc, name-defined, type-arg, unused-ignore]
+    """A C `long long`: a plain int would be passed as 32 bits."""
+
+    _type_ = "q"
+
+
+def punch(fd: int, start: int, length: int) -> bool:
+    """Free this part of a file; its size and what lies elsewhere stay. False: the file system cannot."""
+    words = (fd, FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE, _Long(start), _Long(length))
+    return _call("fallocate64", *words) == 0 or _call("fallocate", *words) == 0  # musl has the second one only, 64 bits wide
 
 
 def inotify() -> int:

@@ -47,7 +47,7 @@ _REREAD_BYTES, _REREAD_FILES = 1024 * 1024, 64  # a batch for a lane
 
 def main(_words: list[str] | None = None) -> int:
     """The child's way in."""
-    return child.run(work)
+    return child.run(work, confined="writes")
 
 
 def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:

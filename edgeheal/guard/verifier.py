@@ -42,7 +42,7 @@ from edgeheal.trust import chain, document, envelope
 
 def main(_words: list[str] | None = None) -> int:
     """The child's way in."""
-    return child.run(work)
+    return child.run(work, confined="reads")
 
 
 def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
