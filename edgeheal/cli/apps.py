@@ -21,6 +21,7 @@ from edgeheal.core.mask import Masker
 from edgeheal.wire import guard_frames, guard_signals
 
 TAIL_BYTES = 16_384
+TAIL_MOST = 4 << 20
 FOLLOW_S = 0.25
 
 
@@ -48,15 +49,16 @@ def run_logs(args: argparse.Namespace) -> int:
     try:
         end = os.fstat(answer.fd).st_size
         at = max(0, end - TAIL_BYTES)
-        lines = os.pread(answer.fd, end - at, at).split(b"\n")
+        lines = os.pread(answer.fd, end - at, at).lstrip(b"\0").split(b"\n")  # its beginning may have been freed
         for line in lines[-(args.lines + 1) :]:
             _put(line, masker, as_json=args.json)
         while args.follow:
             sys.stdout.flush()
             time.sleep(FOLLOW_S)
             size = os.fstat(answer.fd).st_size
-            end = 0 if size < end else end  # it was truncated at its cap
+            end = max(0 if size < end else end, size - TAIL_MOST)  # it began anew; or it runs away from us
             fresh = os.pread(answer.fd, size - end, end)
+            end += len(fresh) - len(fresh := fresh.lstrip(b"\0"))
             cut = fresh.rfind(b"\n") + 1
             for line in fresh[:cut].split(b"\n")[:-1]:
                 _put(line, masker, as_json=args.json)

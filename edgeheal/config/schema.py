@@ -91,7 +91,7 @@ class Limits:
     cpu_permille: int = entry(Permille(0, 64_000), 0, "CPU, 100% is one core; 0% is none")
     tasks: int = entry(Number(0, 100_000), 512, "processes and threads; 0 is none")
     files: int = entry(Number(0, 1_048_576), 1_024, "open descriptors a process; 0 is the system's own")
-    log_kib: int = entry(Kibibytes(16, 1 << 20), 1_024, "its log on the volatile disk, truncated at this size")
+    log_kib: int = entry(Kibibytes(16, 1 << 20), 1_024, "what is kept of its log on the volatile disk; beyond it the oldest goes")
 
 
 @dataclass(frozen=True, slots=True)

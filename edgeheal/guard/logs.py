@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Apps' output: O_APPEND files on tmpfs that are cut to nothing at their cap.
+"""Apps' output: O_APPEND files of bounded size, whose oldest part is given back to the disk as they grow.
 
-Duty: open, give read-only descriptors, truncate, notice growth. It reads no line.
-Invariants: an app writes into a file that outlives us, never into a pipe; we open it ourselves, in our own folder, following no link; a
-flood is met within a look or two: the next look comes the sooner, the faster the file grew; where nothing is written nothing wakes us
-(inotify, one shot a file).
+Duty: open, give read-only descriptors, cut, notice growth. It reads no line.
+Invariants: an app writes into a file that outlives us, never into a pipe; we open it ourselves, in our own folder, following no link; what is
+cut is what was read, or the oldest: a line written meanwhile is not lost with it (a hole is punched; only a file system without holes is
+truncated); what a log holds on disk stays about its cap (four times as much for a reader that comes late), however fast it grows: we look the sooner, the faster, and each 2 ms in a
+flood; where nothing is written nothing wakes us (inotify, one shot a file).
 Light on purpose: the resident guard imports it.
 """
 
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
     from edgeheal.guard.body import Body
     from edgeheal.guard.loop import Timer
 
-SLOWEST_S = 30.0
-FASTEST_S = 0.1
+SLOWEST_S = 30.0  # where the kernel cannot tell of a write
+FIRST_S = 0.005  # after the write that woke us
+CALM_S = 0.25  # the longest between two looks while it grows
+FASTEST_S = 0.002
+STILL_NS = NS  # a log that nobody wrote to for so long may be cut to nothing
+READER_TIMES = 4  # times its cap while an agent is there that frees what it has read
+PAGE = 4_096
 
 
 class Log:
     """One app's file."""
 
-    __slots__ = ("cap", "fd", "path", "seen_ns", "size", "timer")
+    __slots__ = ("cap", "cut", "fd", "path", "seen_ns", "size", "timer", "wait_s")
 
     def __init__(self, path: str, cap: int) -> None:
         """`cap` in bytes."""
@@ -34,6 +40,8 @@ class Log:
         self.cap = cap
         self.fd = -1
         self.size = 0
+        self.cut = 0  # up to here it is a hole
+        self.wait_s = FIRST_S
         self.seen_ns = time.monotonic_ns()
         self.timer: Timer | None = None
 
@@ -68,6 +76,7 @@ class Logs:
                 os.fchown(log.fd, 0, self._body.group())
         except OSError:
             return log.fd
+        log.cut = _first_data(log.fd)
         self._arm(log)
         return log.fd
 
@@ -78,17 +87,19 @@ class Logs:
         except OSError:
             return -1
 
-    def truncate(self, app: str) -> bool:
-        """Cut to nothing."""
+    def truncate(self, app: str, upto: int = 0) -> bool:
+        """Free what was read (`upto`), or all of it (0). A log that is quiet and read to its end begins anew."""
         log = self._logs.get(app)
         if log is None or log.fd < 0:
             return False
         try:
-            os.ftruncate(log.fd, 0)
+            now = os.fstat(log.fd)
+            if upto <= 0 or (upto >= now.st_size and time.time_ns() - now.st_mtime_ns > STILL_NS):
+                _empty(log)
+            else:
+                _free(log, min(upto, now.st_size))
         except OSError:
             return False
-        log.size = 0
-        log.seen_ns = time.monotonic_ns()
         return True
 
     def _arm(self, log: Log) -> None:
@@ -110,28 +121,53 @@ class Logs:
                 self._look(log)
 
     def _look(self, log: Log) -> None:
-        log.timer = None
+        """How far it has grown; the next look comes before it can fill what is left of its cap, as far as one can tell."""
+        woken, log.timer = log.timer is None, None
         if log.fd < 0:
             return
         try:
             size = os.fstat(log.fd).st_size
+            if size < log.cut:
+                log.cut = 0  # somebody else cut it
+            if size <= log.size and not woken:
+                log.size = size
+                self._arm(log)
+                return
+            cap = log.cap * (READER_TIMES if self._body.doors.agent_follows() else 1)
+            if size - log.cut > cap:
+                _free(log, size - cap // 2)
         except OSError:
             return
         now = time.monotonic_ns()
-        if size > log.cap:
-            os.ftruncate(log.fd, 0)
-            log.size, log.seen_ns = 0, now
-            log.timer = self._body.loop.after(FASTEST_S, lambda: self._look(log))
-            return
-        grown = size - log.size
-        if grown <= 0:
-            log.size, log.seen_ns = size, now
-            self._arm(log)
-            return
-        per_s = grown * NS / max(now - log.seen_ns, NS // 100)
+        log.wait_s = FIRST_S if woken else min(4 * log.wait_s, CALM_S)
+        if not woken:
+            per_s = max(size - log.size, 1) * NS / max(now - log.seen_ns, NS // 1_000)
+            log.wait_s = max(FASTEST_S, min(log.wait_s, (cap - (size - log.cut)) / per_s / 2))
         log.size, log.seen_ns = size, now
-        wait_s = min(SLOWEST_S, max(FASTEST_S, (log.cap - size) / per_s / 2))
-        log.timer = self._body.loop.after(wait_s, lambda: self._look(log))
+        log.timer = self._body.loop.after(log.wait_s, lambda: self._look(log))
+
+
+def _first_data(fd: int) -> int:
+    """Where a file's hole at its front ends."""
+    try:
+        return os.lseek(fd, 0, os.SEEK_DATA)
+    except OSError:
+        return 0
+
+
+def _empty(log: Log) -> None:
+    os.ftruncate(log.fd, 0)
+    log.size = log.cut = 0
+
+
+def _free(log: Log, upto: int) -> None:
+    """Give the disk back what lies before `upto` (whole pages); a file system that cannot do that loses all of it."""
+    upto -= upto % PAGE
+    if upto > log.cut:
+        if kernel.punch(log.fd, log.cut, upto - log.cut):
+            log.cut = upto
+        else:
+            _empty(log)
 
 
 def _same(log: Log) -> bool:

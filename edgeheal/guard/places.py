@@ -10,9 +10,14 @@ Light on purpose: the resident guard imports it.
 import os
 import stat
 
+from edgeheal.guard import kernel
+from edgeheal.guard.launch import LOG_KIB
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from edgeheal.guard.body import Body
+
+LOG_DISK_KIB = 16_384
 
 
 def first(body: "Body") -> None:
@@ -36,6 +41,25 @@ def owned(body: "Body") -> None:
     folder(layout.store, 0o755, body.uid("store"), -1)
     folder(layout.staging, 0o755, body.uid("store"), -1)
     folder(layout.data, 0o755)
+    log_disk(body)
+
+
+def log_disk(body: "Body") -> None:
+    """On a device (root at `/`), apps' logs get a volatile disk of their own, so that not even the fastest can fill /run before it is cut.
+
+    Not where one is there already (a mount unit's), where logs lie there already, or where our mounts are not the system's: a guard
+    after us would not see them.
+    """
+    path = body.layout.logs
+    if os.geteuid() != 0 or body.layout.root != "/" or os.path.ismount(path) or os.listdir(path):
+        return
+    try:
+        if os.stat("/proc/self/ns/mnt").st_ino != os.stat("/proc/1/ns/mnt").st_ino:
+            return
+    except OSError:
+        return
+    caps = sum(int(word.get("log_kib") or LOG_KIB) for word in (body.config.get("apps") or {}).values())
+    kernel.mount_tmpfs(path, f"size={max(LOG_DISK_KIB, 6 * caps)}k,mode=0755")
 
 
 def folder(path: str, mode: int, uid: int = -1, gid: int = -1) -> None:

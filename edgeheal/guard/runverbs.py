@@ -147,7 +147,7 @@ class RunVerbs:
         return reasons.OK
 
     def _truncate(self, request: "Request") -> int:
-        return reasons.OK if self._body.supervisor.logs.truncate(request.app) else reasons.NOTHING_TO_DO
+        return reasons.OK if self._body.supervisor.logs.truncate(request.app, min(request.a, 1 << 62)) else reasons.NOTHING_TO_DO
 
     def _open_log(self, request: "Request") -> "int | None":
         if self._app(request) is None:

@@ -41,7 +41,7 @@ def made(name, tmp_path, out) -> Source:
             metrics.catalog([SPEC])
             return metrics
         case "logs":
-            return Logs(out.append, lambda app, give: give(os.open(tmp_path / "log", os.O_RDONLY)), lambda app: None, clock)
+            return Logs(out.append, lambda app, give: give(os.open(tmp_path / "log", os.O_RDONLY)), lambda app, upto, done: done(), clock)
         case "kernel":
             return Kernel(out.append, clock, path=str(tmp_path / "none"))
         case "host":

@@ -226,7 +226,7 @@ def _box(plain, request):
 
 
 # where a uid and a group an app make no difference to what is promised
-ONCE = {"test_doors", "test_absence", "test_provider", "test_resident", "test_unkillable"}
+ONCE = {"test_doors", "test_absence", "test_provider", "test_resident", "test_unkillable", "test_log_flood"}
 
 
 def pytest_generate_tests(metafunc):

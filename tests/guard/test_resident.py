@@ -68,28 +68,73 @@ def steady(pid):
     return switches(pid) == before
 
 
-def test_an_app_s_output_is_readable_by_descriptor_and_cut_at_its_cap(box):
-    box.app("one", argv=["/bin/sh", "-c", "echo first; while :; do echo 0123456789012345678901234567890123456789; done"], limits={"log_kib": 64})
+FLOOD = "import os\nblock = b'write error 28 on /data 12345678\\n' * 2048\nwhile True:\n    os.write(1, block)\n"  # some hundred MB a second
+
+
+def test_fc_log_2_a_flood_keeps_its_newest_lines_and_about_its_cap_of_the_disk(box):
+    box.app("one", argv=["/usr/bin/python3", "-I", "-S", "-c", FLOOD], limits={"log_kib": 256})
     box.app("two")
     box.start()
     agent = box.door(agent=True)
     path = box.root / "run/edgeheal/logs/one.log"
-    until(lambda: path.exists() and path.stat().st_size > 0)
-    biggest, cuts, last = 0, 0, 0
+    until(lambda: path.exists() and path.stat().st_size > 64 << 20, seconds=30, what="a flood")
+    most = 0
     for _ in range(200):
-        size = path.stat().st_size
-        cuts += size < last
-        biggest, last = max(biggest, size), size
+        most = max(most, path.stat().st_blocks * 512)
         select.select([], [], [], 0.005)
-    assert cuts >= 2, (biggest, last, path.stat())
-    assert biggest < 64 << 20
-    answer = agent.ask(f.OPEN_LOG, app="two")
-    assert answer.reason == reasons.OK
-    assert os.read(answer.fd, 100).startswith(b"hello") or os.fstat(answer.fd).st_size == 0
+    written = path.stat().st_size
+    assert most < 64 << 20, f"{most} bytes of {written} on disk"
+    assert written > 2 * most
+    fd = agent.ask(f.OPEN_LOG, app="one").fd
+    held = os.lseek(fd, 0, os.SEEK_DATA)
+    assert held >= written - most
+    assert os.pread(fd, 4_096, os.fstat(fd).st_size - 34 * 120).count(b"write error 28") >= 100, "the newest is there"
+    os.close(fd)
+
+
+def test_what_was_read_is_cut_and_what_was_written_meanwhile_stays(box):
+    box.app("one", argv=["/bin/sh", "-c", "i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo line $i of a long story that fills its page; done; exec sleep 99"])
+    box.start()
+    path = box.root / "run/edgeheal/logs/one.log"
+    until(lambda: path.exists() and b"line 600 " in path.read_bytes())
+    agent = box.door(agent=True)
+    size = path.stat().st_size
+    read = size - 100
+    assert agent.ask(f.TRUNCATE, app="one", a=read).reason == reasons.OK
+    assert path.stat().st_size == size, "a hole, not a cut"
+    kept = path.read_bytes()
+    assert kept[: read // 4096 * 4096].strip(b"\0") == b""
+    assert kept[read:].endswith(b"line 600 of a long story that fills its page\n")
+    until(lambda: agent.ask(f.TRUNCATE, app="one", a=size).reason == reasons.OK and path.stat().st_size == 0, what="a quiet log that was read to begin anew")
+
+
+def test_an_app_s_output_is_readable_by_descriptor(box):
+    box.app("two")
+    box.start()
+    agent = box.door(agent=True)
+    answer = until(lambda: (got := agent.ask(f.OPEN_LOG, app="two")).reason == reasons.OK and got)
+    assert until(lambda: os.pread(answer.fd, 100, 0)).startswith(b"hello")
     with pytest.raises(OSError):
         os.write(answer.fd, b"x")
     os.close(answer.fd)
     assert agent.ask(f.TRUNCATE, app="two").reason == reasons.OK
+    assert os.stat(box.root / "run/edgeheal/logs/two.log").st_size == 0
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts: needs root")
+def test_on_a_device_logs_lie_on_a_disk_of_their_own_with_a_size(tmp_path):
+    code = (
+        "import os, sys; sys.path[:0] = [sys.argv[1]]\nfrom edgeheal.guard import places\n"
+        "class Body: pass\nbody = Body(); body.layout = Body(); body.layout.root = '/'; body.layout.logs = sys.argv[2]; body.config = {'apps': {'a': {}, 'b': {'log_kib': 8192}}}\n"
+        "places.log_disk(body); places.log_disk(body)\n"
+        "disk = os.statvfs(sys.argv[2]); print(disk.f_blocks * disk.f_frsize >> 10, open('/proc/mounts').read().count(sys.argv[2]))\n"
+    )
+    from tests.guard.conftest import PACKAGE
+
+    words = [PYTHON, "-I", "-S", "-c", code, PACKAGE, str(tmp_path)]
+    done = subprocess.run(["unshare", "-mpf", "--mount-proc", *words], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(6 * (1024 + 8192)), "1"], done.stderr
 
 
 def test_the_guard_loads_nothing_heavy():

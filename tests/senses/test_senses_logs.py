@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections import Counter
 
 import crash_samples as samples
 import pytest
@@ -13,30 +14,37 @@ from hypothesis import strategies as st
 
 from edgeheal.adapters.logs.level import level_of
 from edgeheal.adapters.logs.miner import GROUPS_MOST, Miner, masked
-from edgeheal.adapters.logs.source import CHUNK, OTHERS, Logs
+from edgeheal.adapters.logs.source import CHUNK, OTHERS, Logs, _Log
 from edgeheal.core.mask import Masker
 from edgeheal.core.signal import AppExited, AppSeen, AppStarted, LogSeen
+from edgeheal.guard import kernel
 
 
 class Guard:
-    """What the guard does with an app's log: opens it, truncates it."""
+    """What the guard does with an app's log: opens it, frees what was read."""
 
     def __init__(self, tmp_path):
         self.path = tmp_path / "a.log"
         self.path.touch()
         self.there = True
         self.asked = 0
-        self.truncated = 0
+        self.cuts = []
         self.most = 0
 
     def open(self, app, give):
         self.asked += 1
         give(os.open(self.path, os.O_RDONLY) if self.there else -1)
 
-    def truncate(self, app):
-        self.truncated += 1
-        self.most = max(self.most, self.path.stat().st_size)
-        os.truncate(self.path, 0)
+    def cut(self, app, upto, done):
+        self.cuts.append(upto)
+        self.most = max(self.most, self.path.stat().st_blocks * 512)
+        self.free(upto)
+        done()
+
+    def free(self, upto):
+        fd = os.open(self.path, os.O_WRONLY)
+        assert kernel.punch(fd, 0, upto // 4096 * 4096)
+        os.close(fd)
 
     def write(self, text):
         with open(self.path, "ab") as file:
@@ -53,7 +61,7 @@ class Bench:
         self.now = 10**9
         self.out = []
         self.guard = guard
-        self.logs = Logs(self.out.append, guard.open, guard.truncate, lambda: self.now, **kw)
+        self.logs = Logs(self.out.append, guard.open, guard.cut, lambda: self.now, **kw)
 
     def pass_time(self, seconds):
         end = self.now + round(seconds * 1e9)
@@ -109,7 +117,7 @@ print(lines / seconds)
 
 def test_fc_log_2_a_new_template_gets_through_a_flood_within_bounds(guard):
     out = []
-    logs = Logs(out.append, guard.open, guard.truncate, time.monotonic_ns)
+    logs = Logs(out.append, guard.open, guard.cut, time.monotonic_ns)
     logs.heed(AppStarted(app="a", run=1, pid=1))
     seconds = 2.0
     app = subprocess.Popen([sys.executable, "-I", "-S", "-c", FLOOD, str(guard.path), str(seconds)], stdout=subprocess.PIPE, text=True)
@@ -128,7 +136,7 @@ def test_fc_log_2_a_new_template_gets_through_a_flood_within_bounds(guard):
     assert share < 0.30, f"{share:.0%} of a core"
     assert rate > 10_000, f"the app wrote {rate:.0f} lines a second"
     assert sum(len(repr(s)) for s in out) < 65_536
-    assert guard.truncated
+    assert guard.cuts
     logs.close()
 
 
@@ -190,21 +198,50 @@ def test_a_truncated_log_is_read_from_its_beginning_even_if_it_grew_again(bench,
     assert ("second thing happened", 1) in bench.seen()
 
 
-def test_truncation_is_asked_for_only_when_all_is_read(guard):
+def test_what_was_read_is_freed_and_nothing_that_was_not(guard):
     bench = Bench(guard, cap_of=lambda _: 100_000)
     bench.logs.heed(AppStarted(app="a", run=1))
     bench.pass_time(0.1)
     guard.write(b"line of the app\n" * 30_000)
-    bench.pass_time(0.0501)
-    assert guard.truncated == 0
     bench.pass_time(2)
-    assert guard.truncated == 1
-    assert guard.most == 480_000
-    bench.pass_time(2)
+    assert guard.cuts[-1] > 300_000
+    assert guard.path.stat().st_blocks * 512 < 180_000
     guard.write("afterwards something else\n")
-    bench.pass_time(6)
-    assert ("afterwards something else", 1) in bench.seen()
+    bench.pass_time(12)
+    told = bench.seen()
+    assert ("afterwards something else", 1) in told
+    assert "(bytes that were freed before they were read)" not in [template for template, _ in told]
     bench.logs.close()
+
+
+def test_what_was_freed_before_it_was_read_is_said_in_bytes(bench, guard):
+    guard.write("first words are here\n")
+    bench.pass_time(1)
+    bench.seen()
+    guard.write("lost line of the flood\n" * 2_000)
+    guard.free(20_480)
+    guard.write("the line that mattered\n")
+    bench.pass_time(12)
+    told = bench.seen()
+    lines = sum(count for template, count in told if template == "lost line of the flood")
+    assert ("the line that mattered", 1) in told
+    assert ("(bytes that were freed before they were read)", 23 * (2_000 - lines)) in told
+    assert 1_100 < lines < 1_115
+
+
+@given(st.lists(st.sampled_from([b"loud line 28", b"loud line 7", b"quiet [word]", b"a loud line 28", b"", b"loud line 28 b"]), max_size=400))
+def test_loud_lines_are_passed_over_and_counted_and_no_other_is(lines):
+    out = []
+    logs = Logs(out.append, lambda *_: None, lambda *_: None, lambda: 0)
+    log = _Log("a", folds={b"loud line 00": 1, b"quiet [word]": 2})
+    for shape in log.folds:
+        logs._who_is_loud(log, Counter({shape: 5_000}))
+    left = logs._quieten(log, b"\n".join(lines)).split(b"\n") if lines else []
+    logs.close()
+    loud = {b"loud line 28", b"loud line 7", b"quiet [word]"}
+    assert [line for line in left if line] == [line for line in lines if line and line not in loud]
+    assert sum(log.counts.values()) == sum(line in loud for line in lines)
+    assert log.counts.get(2, 0) == lines.count(b"quiet [word]")
 
 
 def test_an_adopted_apps_old_lines_are_not_told_again(guard):

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Follows the apps' logs and tells what is new in them: folded templates, crashes with their frames.
 
-Duty: read each app's log through a descriptor that the guard passed, mine it, emit `LogSeen`; ask for truncation once all is
-read. It never writes to a log and never makes an app wait.
+Duty: read each app's log through a descriptor that the guard passed, mine it, emit `LogSeen`; ask that what was read be freed. It never
+writes to a log and never makes an app wait.
 Invariants: a turn reads at most `CHUNK` bytes of a log (`CHUNK_MOST` while all of it is known) and mines at most `MINED_MOST` lines, and
 after it we rest for three times as long as it took; a template met for the first time is told at once, however loud the others
-are (`NEW_BURST`, then four a second, gravest first); what is folded or passed over is counted and said; text is masked
-and escaped before it leaves; an app's share of memory is bounded by its miner's.
+are (`NEW_BURST`, then four a second, gravest first); what is folded or passed over is counted and said, also what the guard
+had to free before it was read (a hole in the file, `UNREAD`, in bytes); text is masked and escaped before it leaves; an app's
+share of memory is bounded by its miner's.
 
 A plain file has no readiness: a quiet log is watched by inotify (by the clock where that is refused), a busy one read by the clock,
 faster while much comes, and at once when the app ends.
 """
 
+import errno
 import os
+import re
 import select
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -39,7 +43,8 @@ QUIET_NS = NS  # where a quiet log cannot be watched
 WATCHED_NS = 60 * NS  # where it can: a lost wake-up does not leave us deaf
 BUSY_NS = NS // 2
 FLOOD_NS = NS // 10
-WOKEN_NS = NS // 20  # more comes than the first line
+WOKEN_NS = NS // 100  # more comes than the first line
+SOON_NS = NS // 20
 AT_ONCE_NS = NS // 100
 FLUSH_NS = 10 * NS
 TRACE_IDLE_NS = NS // 4
@@ -52,6 +57,9 @@ FOLDS_MOST = 512
 FOLD_LINE_MOST = 200
 CAP_BYTES = 1_048_576
 OTHERS = "(further new lines)"
+UNREAD = "(bytes that were freed before they were read)"
+LOUD_MOST = 4
+LOUD_FROM = 1_000  # times in a chunk
 
 Give = Callable[[int], None]
 """Takes the descriptor of a log; -1 when there is none."""
@@ -74,11 +82,13 @@ class _Log:
     put_back: bool = False
     watch: int = -1
     due_ns: int = 0
+    before_ns: int = 0
     quiet_ns: int = 0  # since when nothing came; for the end of a trace
     flush_ns: int = 0
     ending: bool = False
     fresh: bool = False
-    truncating: bool = False
+    cutting: bool = False
+    cut: int = 0  # up to here it was asked to be freed
     miner: Miner = field(default_factory=Miner)
     traces: Traces = field(default_factory=Traces)
     folds: dict[bytes, int] = field(default_factory=dict)
@@ -87,6 +97,8 @@ class _Log:
     waiting: list[LogSeen] = field(default_factory=list)
     crashes: dict[LogSeen, int] = field(default_factory=dict)
     passed_over: int = 0
+    unread: int = 0
+    loud: dict[re.Pattern[bytes], int] = field(default_factory=dict)  # lines of which a chunk was full, with their groups
     allowance: int = NEW_BURST
     refill_ns: int = 0
 
@@ -98,19 +110,24 @@ class Logs:
         self,
         emit: Emit,
         open_log: OpenLog,
-        truncate: Callable[[str], None],
+        cut: Callable[[str, int, Callable[[], None]], None],
         clock: Callable[[], int],
         *,
         masker: Masker | None = None,
         cap_of: Callable[[str], int] = lambda _: CAP_BYTES,
+        work: Callable[[], int] = time.thread_time_ns,
     ) -> None:
-        """`open_log` asks the guard for a read-only descriptor, `truncate` for an empty file; `cap_of` an app is its log's cap in bytes."""
+        """`open_log` asks the guard for a read-only descriptor; `cap_of` an app is its log's cap in bytes.
+
+        `cut(app, upto, done)` asks it to free what was read; `work` tells the processor time spent so far.
+        """
         self._emit = emit
         self._open_log = open_log
-        self._truncate = truncate
+        self._cut = cut
         self._clock = clock
         self._masker = masker or Masker()
         self._cap_of = cap_of
+        self._work = work
         self._logs: dict[str, _Log] = {}
         self._watch = Watch()
 
@@ -141,7 +158,7 @@ class Logs:
         """The guard went away: what was asked of it is asked again. Descriptors in hand stay good."""
         for log in self._logs.values():
             log.asked = False
-            log.truncating = False
+            log.cutting = False
 
     # -- ports.Source
 
@@ -167,7 +184,7 @@ class Logs:
             if log.fd < 0:
                 log.due_ns = 0 if log.asked else now_ns + ASK_AGAIN_NS
                 self._ask(log)
-            elif now_ns >= log.due_ns - WOKEN_NS:
+            elif now_ns >= log.due_ns - SOON_NS:
                 self._look(log, now_ns)
 
     def close(self) -> None:
@@ -208,9 +225,10 @@ class Logs:
         self._open_log(log.app, give)
 
     def _look(self, log: _Log, now_ns: int) -> None:
+        began_ns = self._work()
         read, left = self._read(log)
         if read:
-            log.quiet_ns = now_ns
+            log.before_ns, log.quiet_ns = log.quiet_ns, now_ns
         elif log.traces.busy and (log.ending or now_ns - log.quiet_ns >= (HALF_LINE_NS if log.rest else TRACE_IDLE_NS)):
             self._line(log, log.rest)  # what has no newline yet belongs to the trace, or ends it
             log.rest = b""
@@ -219,7 +237,7 @@ class Logs:
         if now_ns >= log.flush_ns or (log.ending and not left):
             log.flush_ns = now_ns + FLUSH_NS
             self._flush(log)
-        spent_ns = self._clock() - now_ns
+        spent_ns = self._work() - began_ns  # not the clock: on a busy box we wait for the processor more than we use it
         if left or (log.ending and log.traces.busy):
             log.due_ns = now_ns + spent_ns + max(AT_ONCE_NS, REST * spent_ns)
         elif log.waiting:
@@ -227,10 +245,14 @@ class Logs:
         elif log.traces.busy:
             log.due_ns = now_ns + TRACE_IDLE_NS
         elif read:
-            log.due_ns = now_ns + (FLOOD_NS if read >= CHUNK // 2 else BUSY_NS)
+            log.due_ns = now_ns + spent_ns + max(AT_ONCE_NS, REST * spent_ns, min(FLOOD_NS if read >= CHUNK // 2 else BUSY_NS, self._pace(log, read, now_ns)))
         else:
             log.ending = False
             log.due_ns = self._rest(log, now_ns)
+
+    def _pace(self, log: _Log, read: int, now_ns: int) -> int:
+        """How long a quarter of the cap takes to fill, as fast as it filled last: so that nothing is freed before we come."""
+        return self._cap_of(log.app) // 4 * max(now_ns - log.before_ns, AT_ONCE_NS) // read
 
     def _rest(self, log: _Log, now_ns: int) -> int:
         """When to look at a log that has gone quiet: at the next flush while there is something to tell, else when it wakes us."""
@@ -241,16 +263,16 @@ class Logs:
             if os.fstat(log.fd).st_size != log.offset:
                 return now_ns + WOKEN_NS  # written to just before it was armed
         quiet = now_ns + (QUIET_NS if log.watch < 0 else WATCHED_NS)
-        return min(quiet, log.flush_ns) if log.counts or log.passed_over or any(log.crashes.values()) else quiet
+        return min(quiet, log.flush_ns) if log.counts or log.passed_over or log.unread or any(log.crashes.values()) else quiet
 
     def _read(self, log: _Log) -> tuple[int, bool]:
         """(bytes taken, whether there are more now)."""
         try:
             size = os.fstat(log.fd).st_size
-            if size < log.offset or (log.tail and os.pread(log.fd, len(log.tail), log.offset - len(log.tail)) != log.tail):
-                log.offset, log.tail, log.rest, log.truncating = 0, b"", b"", False  # it was cut, and may have grown again
+            if size < log.offset or not self._goes_on(log):
+                log.offset, log.cut, log.tail, log.rest, log.cutting = 0, 0, b"", b"", False  # it was emptied, and may have grown again
             room = 0 if log.put_back else log.chunk  # what was put back goes first
-            data = os.pread(log.fd, room, log.offset) if room and size > log.offset else b""
+            data = self._fetch(log, room, size) if room and size > log.offset else b""
         except OSError:
             self._watch.disarm(log.watch)
             os.close(log.fd)
@@ -258,14 +280,33 @@ class Logs:
             return 0, False
         if data:
             log.offset += len(data)
-            log.tail = (log.tail + data)[-TAIL:]
+            log.tail = data[-TAIL:] if len(data) >= TAIL else (log.tail + data)[-TAIL:]
         if data or log.put_back:
-            self._take(log, log.rest + data)
+            self._take(log, log.rest + data if log.rest else data)
         left = size > log.offset or log.put_back
-        if not left and log.offset > self._cap_of(log.app) * 3 // 4 and not log.truncating:
-            log.truncating = True
-            self._truncate(log.app)
+        if log.offset - log.cut > self._cap_of(log.app) // 4 and not log.cutting and not log.put_back:
+            log.cutting, log.cut = True, log.offset
+            self._cut(log.app, log.offset, lambda: setattr(log, "cutting", False))
         return len(data), left
+
+    def _goes_on(self, log: _Log) -> bool:
+        """Whether what stands before our place is what we read there, or was freed since."""
+        before = os.pread(log.fd, len(log.tail), log.offset - len(log.tail)) if log.tail else b""
+        return before == log.tail or (len(before) == len(log.tail) and all(b in (0, a) for a, b in zip(log.tail, before, strict=True)))
+
+    def _fetch(self, log: _Log, room: int, size: int) -> bytes:
+        """What comes next; what was freed before we came is passed over, with the rest of the line that it cut."""
+        try:
+            at = os.lseek(log.fd, log.offset, os.SEEK_DATA)
+        except OSError as fault:
+            at = size if fault.errno == errno.ENXIO else log.offset
+        data = os.pread(log.fd, room, at)
+        skip = len(data) - len(data.lstrip(b"\0")) if data[:1] == b"\0" else 0
+        if at + skip > log.offset:
+            skip += data.find(b"\n", skip) + 1 - skip if b"\n" in data[skip:] else 0
+            log.unread += at + skip - log.offset + len(log.rest)
+            log.offset, log.tail, log.rest = at + skip, b"", b""
+        return data[skip:]
 
     def _take(self, log: _Log, data: bytes) -> None:
         end = data.rfind(b"\n") + 1
@@ -275,16 +316,44 @@ class Logs:
         if end == 0:
             return
         body = data[: end - 1] if data[end - 1 : end] == b"\n" else data[:end]
+        if log.loud and not log.traces.busy:
+            body = self._quieten(log, body)
+            if not body:
+                log.chunk = CHUNK_MOST
+                return
         shapes = body.translate(_SHAPE).split(b"\n")
         log.chunk = CHUNK
         if not log.traces.busy:
             counts = Counter(shapes)
+            if len(shapes) > LOUD_FROM:
+                self._who_is_loud(log, counts)
             if counts.keys() <= log.folds.keys():
                 for shape, count in counts.items():
                     self._count(log, log.folds[shape], count)
                 log.chunk = CHUNK_MOST
                 return
         self._mine(log, body, shapes)
+
+    def _who_is_loud(self, log: _Log, counts: Counter[bytes]) -> None:
+        """A line that comes again and again, but for its digits: a search by the C library passes over it faster than any split."""
+        shape, count = counts.most_common(1)[0]
+        number = log.folds.get(shape)
+        if number is None or count < LOUD_FROM or len(shape) > FOLD_LINE_MOST:
+            return
+        pattern = re.compile(rb"\n(?:" + re.sub(rb"0+", rb"[0-9]+", re.escape(shape)) + rb"\n)+")
+        while len(log.loud) >= LOUD_MOST:
+            log.loud.pop(next(iter(log.loud)))
+        log.loud[pattern] = number
+
+    def _quieten(self, log: _Log, body: bytes) -> bytes:
+        """The body without its loud lines; they are counted."""
+        body = b"\n" + body + b"\n"
+        for pattern, number in log.loud.items():
+            less = pattern.sub(b"\n", body)
+            if len(less) < len(body):
+                self._count(log, number, body.count(b"\n") - less.count(b"\n"))
+                body = less
+        return body[1:-1]
 
     def _mine(self, log: _Log, body: bytes, shapes: list[bytes]) -> None:
         """Line by line; beyond the bound of a turn the rest is put back."""
@@ -379,4 +448,7 @@ class Logs:
         if log.passed_over:
             self._emit(LogSeen(log.app, OTHERS, log.passed_over, WARNING))
             log.passed_over = 0
+        if log.unread:
+            self._emit(LogSeen(log.app, UNREAD, log.unread, WARNING))
+            log.unread = 0
         log.levels = {number: said for number, said in log.levels.items() if log.miner.template(number)}
