@@ -17,6 +17,7 @@ from dataclasses import fields
 from enum import IntEnum
 from typing import Any
 
+import watched
 from edgeheal.cli.main import VERBS
 from edgeheal.config.contradictions import RULES
 from edgeheal.config.decode import key_name
@@ -195,6 +196,14 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
+def watched_page() -> str:
+    """Every symptom: where it comes from, what it is told apart from, how soon, what is done."""
+    intro = "Each symptom, in the words of the screens; the first suspects and what is done are what the tables say before any evidence.\n"
+    parts = ["# Symptoms\n", intro, table(watched.HEAD, list(watched.rows()))]
+    parts += ["## Words of the kernel\n", table(("word", "noticed as", "times", "within s"), list(watched.KERNEL_ROWS))]
+    return "\n".join(parts) + "\n"
+
+
 def _helps(parser: argparse.ArgumentParser) -> list[str]:
     parts = [f"```text\n{parser.format_help().rstrip()}\n```\n"]
     for action in parser._actions:
@@ -206,7 +215,7 @@ def _helps(parser: argparse.ArgumentParser) -> list[str]:
 
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config_page, "guard-frames.md": guard_page, "reasons.md": reasons_page, "numbers.md": words_page, "state-tables.md": tables_page,
-    "command-line.md": cli_page,
+    "command-line.md": cli_page, "watched.md": watched_page,
 }  # fmt: skip
 
 

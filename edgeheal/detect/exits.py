@@ -64,12 +64,10 @@ def exited(mem: Ends, signal: AppExited, around: Around) -> tuple[Symptom, ...]:
     return (first, *_loop(mem, signal, around))
 
 
-def memory(mem: Ends, app: str, around: Around) -> tuple[Symptom, ...]:
-    """The kernel says that it killed this app for memory: news of the end to come, or of the one that we have just heard of."""
+def for_memory(mem: Ends, around: Around) -> bool:
+    """The kernel says that it killed this app for memory: news of an end to come (False), or of the one that we have just heard of."""
     mem.oom_ns = around.ns
-    if around.up or mem.signum != SIGKILL or not mem.times or around.ns - mem.times[-1] > OOM_NS or not around.wanted:
-        return ()
-    return (Symptom(SymptomKind.OOM_KILL, app, channel=Channel.KERNEL, evidence=(Evidence(EvidenceCode.OOM),), run=around.run, detail="oom", serious=True),)
+    return mem.signum == SIGKILL and bool(mem.times) and around.ns - mem.times[-1] < OOM_NS
 
 
 def recent(mem: Ends, around: Around) -> int:

@@ -14,6 +14,7 @@ from edgeheal.core.kinds import (
     SENSOR_SYMPTOMS,
     CauseKind,
     ChangeKind,
+    Channel,
     EvidenceCode,
     ImageStatus,
     IncidentState,
@@ -25,7 +26,7 @@ from edgeheal.core.kinds import (
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
 from edgeheal.core.values import replace
-from edgeheal.detect import lines
+from edgeheal.detect import exits, lines
 from edgeheal.diagnose.fingerprint import fingerprint
 from edgeheal.diagnose.rank import rank
 from edgeheal.engine import look, outcome, sensing
@@ -337,3 +338,21 @@ def frames_came(turn: Turn, app: str, frames: tuple[str, ...]) -> None:
             turn.state.learned.came(printed, turn.now.box_s)
             turn.keep(replace(case, frames=frames, incident=replace(case.incident, fingerprint=printed)), tell=True)
             turn.decided("fingerprint", case, app, printed)
+
+
+def killed_for_memory(turn: Turn, app: str) -> None:
+    """The kernel told after the end that it was for memory: symptom, evidence, fingerprint and causes are revised."""
+    fact = Evidence(EvidenceCode.OOM)
+    for case in turn.cases_of(app):
+        incident = case.incident
+        if incident.symptom is not S.EXIT or not case.onsets or turn.ns - case.onsets[-1] > exits.OOM_NS:
+            continue
+        sign = Symptom(S.OOM_KILL, app, channel=Channel.KERNEL, evidence=(fact,), run=case.run, detail="oom", serious=True)
+        printed = fingerprint(int(S.OOM_KILL), app, sign.detail, case.frames)
+        turn.state.learned.came(printed, turn.now.box_s)
+        incident = replace(incident, symptom=S.OOM_KILL, evidence=(fact, *incident.evidence)[:EVIDENCE_MOST], fingerprint=printed)
+        channels = case.channels if Channel.KERNEL in case.channels else (*case.channels, Channel.KERNEL)
+        signs = tuple(sign if s.kind is S.EXIT else s for s in case.signs)
+        turn.keep(replace(case, incident=incident, signs=signs, channels=channels, detail=sign.detail), tell=True)
+        turn.decided("fingerprint", case, app, printed)
+        diagnosed(turn, turn.cases[case.number])

@@ -26,7 +26,7 @@ from edgeheal.core.values import replace
 from edgeheal.detect import exits, foreign, sensors
 from edgeheal.detect import senses as detectors
 from edgeheal.engine import care, deadlines, facts, orders, outcome
-from edgeheal.engine.notice import frames_came, notice, release
+from edgeheal.engine.notice import frames_came, killed_for_memory, notice, release
 from edgeheal.engine.sound import is_sound, tag_of
 from edgeheal.engine.state import State, rebooted
 from edgeheal.engine.turn import Turn
@@ -262,8 +262,8 @@ def _log(turn: Turn, s: sig.LogSeen) -> Found:
 
 def _kernel(turn: Turn, s: sig.KernelSaid) -> Found:
     found = _heard(turn, s)
-    if s.what in ("oom", "oom_limit") and s.subject in turn.apps:
-        found += exits.memory(turn.state.senses.of(s.subject).ends, s.subject, turn.around(s.subject))
+    if s.what in ("oom", "oom_limit") and s.subject in turn.apps and exits.for_memory(turn.state.senses.of(s.subject).ends, turn.around(s.subject)):
+        killed_for_memory(turn, s.subject)
     return found
 
 
