@@ -25,14 +25,14 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 
 def package_parent() -> str:
-    """The folder that holds the package."""
-    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    """The folder that holds the package, by its real name: what is resident goes on with the files of its own version when a link is turned to the next."""
+    return os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 
 def third_parties() -> list[str]:
     """The folders that hold what the agent and the children import."""
     folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *[p for p in sys.path if p.endswith(("site-packages", "dist-packages"))]]
-    return list(dict.fromkeys(folders))
+    return list(dict.fromkeys(map(os.path.realpath, folders)))
 
 
 def run_guard(args: argparse.Namespace) -> int:

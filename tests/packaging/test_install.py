@@ -63,6 +63,8 @@ def test_an_upgrade_and_a_removal_keep_config_and_data_until_purged(tmp_path):
     (tmp_path / "etc/edgeheal/edgeheal.toml").write_text("# mine\n")
     again = run("install", tmp_path, "--distro", "--init", "openrc")
     assert again.returncode == 0, again.stderr
+    assert (tmp_path / "usr/lib/edgeheal/venv").readlink() == Path("venv-2")
+    assert (tmp_path / "usr/lib/edgeheal/venv-1/bin").is_dir(), "what runs goes on with the files that it was started from"
     assert run("uninstall", tmp_path).returncode == 0
     assert (tmp_path / "etc/edgeheal/edgeheal.toml").read_text() == "# mine\n"
     assert not (tmp_path / "usr/lib/edgeheal").exists()
