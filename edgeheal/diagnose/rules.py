@@ -209,7 +209,7 @@ def verdict_on_boot(s: Scene) -> Iterator[Word]:
     for fact in s.symptom.evidence:
         cause = _VERDICTS.get(fact.text)
         if fact.code is E.BOOTS_IN_WINDOW and cause is not None:
-            yield Word(cause, 40.0, fact)
+            yield Word(cause, 200.0, fact)
 
 
 RULES: tuple[Rule, ...] = (

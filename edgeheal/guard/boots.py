@@ -203,10 +203,10 @@ class Boots:
         known = {dog[0] for dog in dogs}
         dogs += [(str(n), int(s), int(t), 0) for n, s, t in found.get("dogs") or () if n not in known]
         for name, status, flags, timeout_s in dogs[:8]:
-            if sure and not flags & f.D_UNKNOWN:
-                lies = {k: v for k, v in lies.items() if k != name} | ({name: 1} if status & 0x20 else {})
             armed = f.D_ARMED if before["armed"] else 0
             rows.append([f.W_DOG, max(0, status), flags & ~f.D_ARMED | armed | (f.D_LIES if lies.get(name) else 0), timeout_s, name, ""])
+            if sure and not flags & f.D_UNKNOWN:  # learned for the next boot: this time both may be true, an order and a shutdown that hung
+                lies = {k: v for k, v in lies.items() if k != name} | ({name: 1} if status & 0x20 else {})
         armed_now = int(any(dog[2] & f.D_ARMED for dog in dogs))
         words: Value = {"rows": rows[:MOST_ROWS], "seen": list(found.get("seen") or self.value["seen"])[-16:], "lies": dict(list(lies.items())[-8:])}
         if isinstance(said, Refused):

@@ -36,7 +36,7 @@ GETSUPPORT, GETBOOTSTATUS, SETOPTIONS, KEEPALIVE = number(0, _INFO.size), number
 SETTIMEOUT, GETTIMEOUT = number(6, 4, both=True), number(7, 4)
 SETPRETIMEOUT, GETPRETIMEOUT, GETTIMELEFT = number(8, 4, both=True), number(9, 4), number(10, 4)
 DISABLECARD = 1
-CARDRESET, CAN_SET, MAGICCLOSE, PRETIMEOUT = 0x0020, 0x0080, 0x0100, 0x0200
+CARDRESET, CAN_SET = 0x0020, 0x0080
 D_TELLS, D_ARMED, D_UNKNOWN = 1, 4, 8  # wire.guard_frames
 NO, YES, UNKNOWN = range(3)
 SHORTEST_S = 4  # a slow step of ours may take so long; a dog that bites sooner is refused
@@ -79,7 +79,7 @@ class Dog:
         except OSError:
             self.options = 0
         nowayout = said(self.device, "nowayout")
-        self.stops = NO if not self.options & MAGICCLOSE or nowayout == 1 else YES if nowayout == 0 else UNKNOWN
+        self.stops = NO if nowayout == 1 else YES if nowayout == 0 else UNKNOWN  # one without the magic letter stops when it is closed
         self.boot_status = self._ask(GETBOOTSTATUS, -1)
         self._set(timeout_s, pretimeout_s)
         if self.timeout_s < SHORTEST_S and self.stops != NO:

@@ -273,7 +273,7 @@ class Device:
                 self.reboots += 1
                 self.reboot(ordered=f"act{act.number}")
                 return
-            case Verb.HOOK | Verb.PROBE | Verb.HOLD_SOAK:
+            case Verb.HOOK | Verb.PROBE | Verb.HOLD_SOAK | Verb.OS_ROLLBACK | Verb.SAFE_MODE:
                 self._answer(act)
                 return
         if app is None:
@@ -443,15 +443,15 @@ class Device:
         rows = tuple((i.name, i.name, i.state, 0, i.name == app.running, 0) for i in app.images)
         self.tell(sig.DeploymentsAre(name, rows))
 
-    def reboot(self, *, ordered: str = "", clean: bool = False, reason: str = "power") -> None:
-        """The box goes down and comes back: its monotonic clock starts anew, box time goes on."""
+    def reboot(self, *, ordered: str = "", clean: bool = False, reason: str = "power loss", unplanned: int = -1, answers: int = 0, suspect: str = "") -> None:
+        """The box goes down and comes back: its monotonic clock starts anew, box time goes on. `unplanned` and what follows: as the guard counts."""
         self.boot = f"boot-{int(self.boot.split('-')[1]) + 1}"
         self._queue.clear()
         self._wake = None
         self.at += 5.0
         for app in self.apps.values():
             app.up = app.ready = app.hung = app.stuck = False
-        self.tell(sig.Booted(self.boot, 1, ((reason, 900),), ordered, clean or bool(ordered)))
+        self.tell(sig.Booted(self.boot, 1, ((reason, 900),), ordered, clean or bool(ordered), reason, (), unplanned, answers, suspect))
         self.start_all(0.0)
 
     def _periodic(self, name: str, run: int, behaviour: Behaviour) -> None:
