@@ -30,6 +30,7 @@ from edgeheal.agent.control import ControlServer
 from edgeheal.agent.executor import Executor
 from edgeheal.agent.itself import Itself
 from edgeheal.agent.leave import Leave
+from edgeheal.agent.identity import Identity
 from edgeheal.agent.loop import Loop
 from edgeheal.agent.reporter import Reporter
 from edgeheal.agent.sensors import of_box, promised, sources_of
@@ -97,7 +98,8 @@ class Agent:
         self.alarm.at_ns = self.brain.state.wake_ns  # the deadline that the state taken over still waits for
         self.tools = Tools(self)
         self.control = ControlServer(layout.control_socket, self.tools.handlers())
-        self.link = None if not config.link.host else self._link(config)
+        self.identity = Identity(hear, layout, lambda: self.config.link, self._renew)
+        self.link = None if not config.link.host or self.identity.fault else self._link(config)
         self._wire()
 
     @property
@@ -321,8 +323,27 @@ class Agent:
 
     def reload(self) -> None:
         """Read the config again: what changed takes effect, a broken file leaves the last good one in force."""
+        before = self.config
         self.force = in_force(self.layout, self.layout.agent)
         self._say_config(self.force)
+        self.identity.look()
+        if (before.link, before.device) != (self.config.link, self.config.device) or (self.link is None and self.config.link.host):
+            self._renew()
+
+    def _renew(self) -> None:
+        """The link made anew, with what config and files say now."""
+        config = self.config
+        if self.link is not None and config.link.host:
+            from edgeheal.agent.mouth import settings_of
+
+            self.link.renew(settings_of(config))  # type: ignore[attr-defined]
+        elif self.link is not None:
+            self.link.close()  # type: ignore[attr-defined]
+            self.loop.drop("link")
+            self.link = None
+        elif config.link.host and not self.identity.fault:
+            self.link = self._link(config)
+            self.loop.add("link", self.link)  # type: ignore[arg-type]
 
 
 def device_words(app: App, config: Config) -> DeviceWords:

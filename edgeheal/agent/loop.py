@@ -41,6 +41,10 @@ class Loop:
         """Drive `source` from now on; `name` is what a fault of it is reported under."""
         self._sources.append((name, source))
 
+    def drop(self, name: str) -> None:
+        """Drive it no longer."""
+        self._sources = [one for one in self._sources if one[0] != name]
+
     def stop(self) -> None:
         """End `run` after this turn."""
         self._stop = True

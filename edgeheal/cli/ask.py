@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from edgeheal.core.errors import AgentUnreachableError, GuardError
+from edgeheal.core.errors import AgentUnreachableError, GuardError, RefusedByPolicyError
 
 DEADLINE_S = 5.0
 
@@ -19,6 +19,9 @@ def _connect(path: str) -> socket.socket:
     sock.settimeout(DEADLINE_S)
     try:
         sock.connect(path)
+    except PermissionError:
+        sock.close()
+        raise RefusedByPolicyError("the agent's door is closed to you", place=path, hint="be root, or a member of the group edgeheal") from None
     except OSError as fault:
         sock.close()
         raise AgentUnreachableError(f"the agent does not answer: {fault.strerror or fault}", place=path) from None

@@ -25,8 +25,8 @@ def read(path: str, most: int) -> bytes:
     return data
 
 
-def write(path: str, pieces: Iterable[bytes], *, mode: int = 0o644, replace: bool = True) -> int:
-    """Write a file by temp, fsync, rename; its length. `replace` False refuses an existing one."""
+def write(path: str, pieces: Iterable[bytes], *, mode: int = 0o644, replace: bool = True, owner: tuple[int, int] | None = None) -> int:
+    """Write a file by temp, fsync, rename; its length. `replace` False refuses an existing one; `owner` (uid, gid) needs root."""
     folder = os.path.dirname(os.path.abspath(path))
     if not replace and os.path.lexists(path):
         raise UsageError("exists already", place=path, hint="name another file; keys and trust are never overwritten")
@@ -38,6 +38,8 @@ def write(path: str, pieces: Iterable[bytes], *, mode: int = 0o644, replace: boo
             for piece in pieces:
                 size += file.write(piece)
             file.flush()
+            if owner is not None:
+                os.fchown(fd, *owner)
             os.fchmod(fd, mode)
             os.fsync(fd)
         os.replace(temp, path)

@@ -11,7 +11,7 @@ from edgeheal.cli import common, explain_screen, render
 from edgeheal.cli.ask import ask
 from edgeheal.cli.status import width
 from edgeheal.core import plain, words
-from edgeheal.core.errors import AgentUnreachableError, EdgeHealError
+from edgeheal.core.errors import AgentUnreachableError, EdgeHealError, GuardError
 from edgeheal.core.ids import normalise, short_id
 from edgeheal.core.incident import Incident
 from edgeheal.core.kinds import IncidentState
@@ -44,14 +44,17 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 def documents(incidents: list[Incident]) -> list[dict[str, Any]]:
     """As `agent.view` makes them; agent and command line share no room but this form."""
-    return [
-        {
-            "id": short_id(i.session, i.number), "app": i.app, "symptom": i.symptom.name, "state": i.state.name, "severity": i.severity.name,
-            "need": i.need.name, "says": words.sentence(i), "opened": render.utc(i.opened_s), "open": i.state is not IncidentState.RESOLVED,
-            "revision": i.revision, "opened_s": i.opened_s,
-        }
-        for i in incidents
-    ]  # fmt: skip
+    return [_document(i) for i in incidents]
+
+
+def _document(incident: Incident) -> dict[str, Any]:
+    cause = words.top_cause(incident.causes)
+    document: dict[str, Any] = plain.to_plain(incident) | {
+        "id": short_id(incident.session, incident.number), "says": words.sentence(incident), "opened": render.utc(incident.opened_s),
+        "state": incident.state.name, "symptom": incident.symptom.name, "severity": incident.severity.name, "need": incident.need.name,
+        "open": incident.state is not IncidentState.RESOLVED, "cause": cause.kind.name if cause else "UNKNOWN",
+    }  # fmt: skip
+    return document
 
 
 def run_list(args: argparse.Namespace) -> int:
@@ -85,9 +88,9 @@ def run_explain(args: argparse.Namespace) -> int:
         from edgeheal.cli import offline
 
         found = choose(offline.incidents(layout), args.incident)
-        document = None if found is None else documents([found])[0] | {"incident": plain.to_plain(found)}
+        document = None if found is None else _document(found)
         common.say("the agent does not answer: from the journal on disk, as it was told")
-    except EdgeHealError as fault:
+    except GuardError as fault:
         raise NoSuchIncidentError(fault.message) from None
     if args.json:
         common.put_json(document)

@@ -38,6 +38,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "config": ("config", "check or show the device's config"),
     "drill": ("drill", "break something on purpose, in a safe place"),
     "replay": ("replay", "run a recording again, also with another policy"),
+    "setup": ("setup", "give this device its identity: names, broker, key, certificate, trust"),
     "doctor": ("doctor", "what is wrong with this installation"),
     "agent": ("processes", "run the agent"),
     "guard": ("processes", "run the guard"),

@@ -19,6 +19,8 @@ class Layout:
         self.config_file = f"{self.etc}/edgeheal.toml"
         self.config_dropins = f"{self.etc}/conf.d"
         self.keys = f"{self.etc}/keys"
+        self.identity = f"{self.etc}/identity.json"
+        self.identity_config = f"{self.config_dropins}/20-identity.toml"
         self.checks = f"{self.etc}/checks"
         self.hooks = f"{self.etc}/hooks"
         self.var = f"{base}/var/lib/edgeheal"

@@ -32,8 +32,10 @@ WORDS: dict[str, SymptomKind] = {
     "rot": S.IMAGE_ROT,
     "differs": S.IMAGE_DIFFERS,
     "restart_cut": S.RESTART_CUT,
+    "expires": S.AGENT_SELF,
+    "certificate": S.AGENT_SELF,
 }
-LASTING = frozenset({"lost", "unwritable", "stuck", "slow", "memory", "ring", "twin", "stale"})  # their end is told
+LASTING = frozenset({"lost", "unwritable", "stuck", "slow", "memory", "ring", "twin", "stale", "expires", "certificate"})  # their end is told
 
 
 @dataclass(slots=True)

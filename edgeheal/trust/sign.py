@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making keys and signatures, on an operator's machine.
+"""Making keys and signatures, on an operator's machine; a device's own TLS key and its request for a certificate, on the device.
 
-Duty: Ed25519 key pairs as PEM bytes, signatures into envelopes. It touches no file. The other home of `cryptography`.
+Duty: Ed25519 key pairs as PEM bytes, signatures into envelopes; EC keys and requests (PKCS#10). It touches no file. The other home of `cryptography`.
 Invariant: signing again with the same key changes nothing (Ed25519 is deterministic); signatures of others stay.
 """
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from edgeheal.core import reasons
@@ -80,3 +82,35 @@ def load_public(data: bytes, *, place: str = "") -> bytes:
     if not isinstance(key, Ed25519PublicKey):
         raise TrustError("is not an Ed25519 key", reason=reasons.MALFORMED, place=place, hint=_HINT)
     return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+# --- the device's key for TLS ------------------------------------------------------------------------------------------
+
+
+def new_device_key() -> bytes:
+    """A fresh P-256 key (what every broker's TLS library takes), PKCS#8 PEM without a password: its file's mode protects it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
+
+def device_spki(pem: bytes, *, place: str = "") -> bytes:
+    """SubjectPublicKeyInfo (DER) of a device's private key, to be compared with a certificate's."""
+    return _device_key(pem, place).public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def request(pem: bytes, device: str, *, place: str = "") -> bytes:
+    """A PEM certificate request whose common name is the device's id."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, device)])
+    key = _device_key(pem, place)
+    algorithm = hashes.SHA256() if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) else None
+    return x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, algorithm).public_bytes(serialization.Encoding.PEM)
+
+
+def _device_key(pem: bytes, place: str) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise TrustError("is no private key that can be read without a password", reason=reasons.MALFORMED, place=place, hint="name a PEM file") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | Ed25519PrivateKey):
+        raise TrustError("is a key of another kind", reason=reasons.MALFORMED, place=place, hint="take an EC, RSA or Ed25519 key")
+    return key

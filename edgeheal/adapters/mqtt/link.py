@@ -90,7 +90,7 @@ class MqttLink:
         self._connection: Connection | None = None
         self._attempt = 0
         self._connecting = False
-        self._closed = False
+        self._closed = self._anew = False
         self._up = False
         self._since_ns = time.monotonic_ns()
         self._why = "not connected yet"
@@ -223,6 +223,17 @@ class MqttLink:
         elif self._up and not self._pinged:
             self._ping(min(CHECK_S, self._settings.keep_alive_s / 2))
 
+    def renew(self, settings: LinkSettings) -> None:
+        """Other settings, or other files behind the same ones: the connection is made anew with them."""
+        self._settings = settings
+        self._v5 = settings.version != "3.1.1"
+        self._sender.speak(as_json=settings.encoding == "json", by_broker=settings.stored_by == "broker")
+        self._backoff.useful()
+        if self._connection is not None:
+            self._lost("its settings or files changed", by_peer=False)
+        self._anew = self._connecting  # what is being made was asked for with the old ones
+        self._retry_ns = time.monotonic_ns()
+
     def close(self) -> None:
         """Say goodbye: the broker keeps the will to itself, so the last word is said by us."""
         connection = self._connection
@@ -261,10 +272,12 @@ class MqttLink:
     def _connected_or_not(self, answer: object) -> None:
         """In the loop's thread: a connection, or the OSError that was in its way."""
         self._connecting = False
+        if isinstance(answer, Connection) and (self._closed or self._anew):
+            answer.close()
+            self._anew = False
+            return
+        self._anew = False
         if isinstance(answer, Connection):
-            if self._closed:
-                answer.close()
-                return
             self._connection = answer
             self._answer_ns = time.monotonic_ns() + round(CONNACK_S * NS)
             return

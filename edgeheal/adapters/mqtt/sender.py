@@ -58,6 +58,10 @@ class Sender:
         self.most_bytes = BODY_MOST
         self.confirmed = 0
 
+    def speak(self, *, as_json: bool, by_broker: bool) -> None:
+        """In this encoding from now on, and whose word frees a record."""
+        self._as_json, self._by_broker = as_json, by_broker
+
     def due(self, now_ns: int) -> int:
         """When `pump` should be called; 0 = not before something happens. Asks the spool for its depth only."""
         waiting = self._spool.depth()[0]
