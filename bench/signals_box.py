@@ -60,13 +60,13 @@ def _remount(where: int, how: str) -> Callable[[Device], object]:
 def _full_and_down(d: Device) -> None:
     """An app that must write at its start, a disk that is full, and the app ends."""
     _fill(0)(d)
-    d.always("camera", f"full {d.mounts[0]}")
-    d.kill("camera")
+    d.always("meter", f"full {d.mounts[0]}")
+    d.stage.on_device("restart", "meter", check=False)
 
 
 def _full_over(d: Device) -> None:
     _empty(0)(d)
-    d.always("camera", "")
+    d.always("meter", "")
 
 
 def _bogus(d: Device) -> None:
@@ -134,7 +134,7 @@ def _weak_supply(d: Device) -> None:
     pids = [d.pid(app) for app in ("meter", "camera", "logger", "historian")]
     d.world.kernel_says("usb 1-1.2: USB disconnect, device number 11")
     for pid in pids:
-        os.kill(pid, signal.SIGSEGV)
+        os.kill(pid, signal.SIGBUS)
         time.sleep(0.1)
 
 
@@ -179,7 +179,7 @@ def _guard_killed(d: Device) -> int:
 
 def _freeze_agent(d: Device) -> None:
     run("fsfreeze", "-f", str(d.mounts[3]))
-    d.kill("camera")  # something to write down
+    d.kill("camera", signal.SIGILL)  # something to write down
 
 
 def _twin(d: Device) -> None:
@@ -200,7 +200,7 @@ def _silent_broker(d: Device) -> int:
 LINK = 30.0
 BOX_FAULTS: tuple[Fault, ...] = (
     fault("a disk runs full", "", "DISK_SPACE", "DISK_FULL", _fill(0), _empty(0), subject="media"),
-    fault("an app ends since the disk is full", "", "DISK_SPACE", "DISK_FULL", _full_and_down, _full_over, subject="media", apps=("camera",), takes=("camera",), settle_s=2.0),
+    fault("an app ends since the disk is full", "", "DISK_SPACE", "DISK_FULL", _full_and_down, _full_over, subject="media", apps=("meter",), takes=("meter",), settle_s=2.0),
     fault("inodes run out", "", "DISK_INODES", "DISK_FULL", _inodes, _empty(1), subject="many"),
     fault("a disk is made read-only", "", "DISK_READONLY", "DISK_FAULT", _remount(0, "ro"), _remount(0, "rw"), subject="media"),
     fault("a file system finds itself damaged", "", "DISK_ERRORS", "DISK_FAULT", _bogus, subject="loop"),

@@ -160,7 +160,7 @@ class Device:
         for app in APPS:
             self.bundles[app] = self.build(app, "1.0.0")
         self.bundles["camera crash"] = self.build("camera", "2.0.0", fault="crash")
-        self.bundles["logger sick"] = self.build("logger", "3.0.0", fault="sick")
+        self.bundles["uplink sick"] = self.build("uplink", "3.0.0", fault="sick")
         self.broker(True)
         stage.start("guard", "guard", "--root", str(stage.root))
         self.start_agent()
@@ -275,7 +275,7 @@ class Device:
         found = self.stage.answer("incidents", "--open") or []
         return list(found.get("incidents", []) if isinstance(found, dict) else found)
 
-    def at_rest(self, apps: tuple[str, ...], seconds: float = 40.0) -> bool:
+    def at_rest(self, apps: tuple[str, ...], seconds: float = 25.0) -> bool:
         """Whether these apps are well and nothing is open about them or about the box, in time."""
 
         def ask() -> bool:
@@ -286,7 +286,7 @@ class Device:
         with contextlib.suppress(StageError):
             until(ask, seconds, "rest", every=0.4)
             return True
-        self.standing |= {i["id"] for i in self.open() if i["app"] == ""}
+        self.standing |= {i["id"] for i in self.open()}
         return False
 
     def told(self, since: int, app: str, symptoms: frozenset[str], subject: str, seconds: float) -> Event:

@@ -52,18 +52,14 @@ def says(app: str, words: str) -> Callable[[Device], object]:
     return lambda d: d.order(app, words)
 
 
-def _always(app: str, words: str, kill: bool = True) -> Callable[[Device], object]:
+def _always(app: str, words: str) -> Callable[[Device], object]:
+    """From now on it goes wrong at each start; a person restarts it."""
+
     def make(d: Device) -> None:
         d.always(app, words)
-        if kill:
-            d.kill(app)
+        d.stage.on_device("restart", app, check=False)
 
     return make
-
-
-def _never_ready(d: Device) -> None:
-    d.always("meter", "never")
-    d.stage.on_device("restart", "meter", check=False)
 
 
 def _well(app: str) -> Callable[[Device], object]:
@@ -83,7 +79,7 @@ def _port_taken(d: Device) -> None:
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     d.always("camera", "exit 1")
-    d.kill("camera")
+    d.stage.on_device("restart", "camera", check=False)
     end = time.monotonic() + 10
     while True:
         try:
@@ -151,15 +147,13 @@ def _thaw(d: Device) -> None:
 def _needs_down(d: Device) -> None:
     d.always("historian", "never")
     d.always("uplink", "needs")
-    d.kill("historian")
-    time.sleep(0.3)
+    d.stage.on_device("restart", "historian", check=False)
     d.kill("uplink")
 
 
 def _needs_back(d: Device) -> None:
     d.always("historian", "")
     d.always("uplink", "")
-    d.kill("historian")
 
 
 LOST = "ERROR resolve example.test failed"
@@ -170,12 +164,12 @@ APP_FAULTS: tuple[Fault, ...] = (
     fault("exits with a status", "logger", "EXIT", "APP_CRASH", says("logger", "exit 3")),
     fault("exits with status 0", "meter", "EXIT", "APP_CRASH", says("meter", "exit 0")),
     fault("uncaught exception", "historian", "EXIT", "APP_CRASH", says("historian", "raise")),
-    fault("one TERM by a stranger", "camera", "EXIT", "FOREIGN_HAND", lambda d: d.kill("camera", signal.SIGTERM)),
+    fault("one TERM by a stranger", "uplink", "EXIT", "FOREIGN_HAND", lambda d: d.kill("uplink", signal.SIGTERM)),
     fault("stands still", "meter", "HANG PROBE_FAILED", "APP_HANG", lambda d: d.kill("meter", signal.SIGSTOP)),
     fault("heart stops, the rest goes on", "historian", "HANG", "APP_HANG", says("historian", "mute"), _well("historian")),
     fault("answers nobody, the heart beats", "camera", "PROBE_FAILED", "APP_HANG", says("camera", "deaf"), _well("camera")),
     fault("answers nobody, no heart", "logger", "PROBE_FAILED", "APP_HANG", says("logger", "deaf"), _well("logger")),
-    fault("spins on a processor", "historian", "HANG PROBE_FAILED CPU_SPIN", "APP_BUSY APP_HANG", says("historian", "spin 1"), settle_s=0.3),
+    fault("spins on a processor", "historian", "HANG PROBE_FAILED CPU_SPIN", "APP_HANG APP_BUSY", says("historian", "spin 1"), settle_s=0.3),
     fault("the probe is what is broken", "meter", "PROBE_FAILED", "PROBE", lambda d: d.probe_breaks("meter", True), _well("meter"), settle_s=9.0),
     fault("leaks memory", "camera", "MEMORY_GROWTH", "APP_MEMORY", says("camera", "leak 300")),
     fault("jumps over its memory limit", "logger", "MEMORY_LIMIT", "APP_MEMORY", says("logger", "eat 90")),
@@ -184,11 +178,11 @@ APP_FAULTS: tuple[Fault, ...] = (
     fault("leaks descriptors until it ends of it", "camera", "EXIT FD_GROWTH", "APP_DESCRIPTORS", says("camera", "fds-and-go 12")),
     fault("leaks threads", "camera", "THREAD_GROWTH", "APP_THREADS", says("camera", "threads 5")),
     fault("leaks children", "logger", "CHILD_GROWTH THREAD_GROWTH", "APP_THREADS", says("logger", "children 5")),
-    fault("never gets ready", "meter", "START_SLOW", "APP_HANG", _never_ready, _well("meter")),
+    fault("never gets ready", "meter", "START_SLOW", "APP_HANG", _always("meter", "never"), _well("meter")),
     fault("ends at each start", "historian", "CRASH_LOOP", "APP_CRASH", _always("historian", "exit 4"), _well("historian"), limit_s=30),
     fault("a config it cannot read", "camera", "EXIT CRASH_LOOP START_FAILED", "APP_CONFIG", _bad_config("camera")),
     fault("a new image that crashes", "camera", "TRIAL_FAILED", "APP_IMAGE", _upgrade("camera crash")),
-    fault("a new image that runs, but is sick", "logger", "TRIAL_FAILED PROBE_FAILED", "APP_IMAGE", _upgrade("logger sick"), limit_s=30),
+    fault("a new image that runs, but is sick", "uplink", "TRIAL_FAILED PROBE_FAILED", "APP_IMAGE", _upgrade("uplink sick"), limit_s=30),
     fault("its port is taken", "camera", "PORT_HELD EXIT CRASH_LOOP", "PORT_HELD", _port_taken, _port_free, settle_s=2.0),
     fault("restarted by a stranger, again and again", "camera", "FOREIGN_RESTARTS", "FOREIGN_HAND", _again_and_again, limit_s=30),
     fault("what it needs never comes up", "uplink", "EXIT", "DEPENDENCY", _needs_down, _needs_back, apps=("uplink", "historian"), settle_s=0.5),

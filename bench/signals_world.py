@@ -287,7 +287,10 @@ class World:
             run("debugfs", "-w", "-R", "sif broken mode 0", str(image))
         where = at or self.folder / f"mnt-{name}"
         where.mkdir(parents=True)
-        run("mount", "-o", "errors=remount-ro", self._loop(image), str(where))
+        device = self._loop(image)
+        run("mount", "-o", "errors=remount-ro", device, str(where))
+        run("losetup", "-d", device)  # it goes with its mount, also when this process is killed
+        self.loops.remove(device)
         return where
 
     def narrow_device(self) -> str:
@@ -332,7 +335,7 @@ class World:
             program.wait()
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             where = line.split()[1]
-            if where.startswith(str(self.folder)):
+            if where.startswith(str(self.folder.parent)):
                 run("umount", "-l", where, check=False)
         for device in self.loops:
             run("losetup", "-d", device, check=False)

@@ -21,10 +21,11 @@ FULL = 0.95
 SIGKILL = 9
 STEP_LEAST_S = 30.0
 SOON_S = 60.0
+AT_ONCE_S = 10.0
 _LATE = frozenset({S.HANG, S.PROBE_FAILED, S.CPU_SPIN, S.START_SLOW})
 _DOWN = frozenset({S.EXIT, S.CRASH_LOOP, S.START_FAILED, S.START_SLOW, S.HANG, S.PROBE_FAILED})
 # word of the kernel -> what is behind it
-KERNEL_WORDS = {"hung_task": (C.DEVICE_IO, 12.0), "nic_timeout": (C.BUS, 100.0), "oops": (C.KERNEL, 2.0), "lockup": (C.KERNEL, 2.0)}
+KERNEL_WORDS = {"hung_task": (C.DEVICE_IO, 12.0), "nic_timeout": (C.BUS, 400.0), "oops": (C.KERNEL, 2.0), "lockup": (C.KERNEL, 2.0)}
 _ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MEDIUM = frozenset({errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.EUCLEAN})
 _SCARCE = frozenset({errno.EAGAIN, errno.ENFILE, errno.ENOMEM})
@@ -80,7 +81,7 @@ def kernel_word(s: Scene) -> Iterator[Word]:
 def kernel_just_failed(s: Scene) -> Iterator[Word]:
     """The kernel reported a fault of its own a moment before the app went."""
     if 0 <= s.host.kernel_s < 10.0 and s.symptom.kind in _DOWN:
-        yield Word(C.KERNEL, 30.0, fact(E.LINE, s.host.kernel_s))
+        yield Word(C.KERNEL, 500.0, fact(E.LINE, s.host.kernel_s, 10.0, "the kernel failed just before"))
 
 
 def scarce(s: Scene) -> Iterator[Word]:
@@ -96,7 +97,7 @@ def scarce(s: Scene) -> Iterator[Word]:
 def clock_jumped(s: Scene) -> Iterator[Word]:
     """The clock was set a moment before the app went: time-outs and certificates are judged by it."""
     if 0 <= s.host.stepped_s < SOON_S and abs(s.host.step_s) >= STEP_LEAST_S and s.symptom.kind in _DOWN:
-        yield Word(C.CLOCK, 40.0, fact(E.CLOCK_STEP_S, s.host.step_s))
+        yield Word(C.CLOCK, 300.0 if s.host.stepped_s < AT_ONCE_S else 40.0, fact(E.CLOCK_STEP_S, s.host.step_s))
 
 
 def our_medium(s: Scene) -> Iterator[Word]:
