@@ -33,6 +33,7 @@ class Brain:
         self._listeners: list[Hear] = []
         self._note: Note | None = None
         self._carry: Carry | None = None
+        self._overhears: list[Carry] = []
         self.steps = 0
         self.dropped = 0
 
@@ -43,6 +44,10 @@ class Brain:
     def listen(self, hear: Hear) -> None:
         """Tell `hear` each signal, before the engine judges it."""
         self._listeners.append(hear)
+
+    def overhear(self, carry: Carry) -> None:
+        """Tell `carry` each effect, once it is carried out."""
+        self._overhears.append(carry)
 
     def hear(self, signal: Signal) -> None:
         """A signal from the world. Bounded: beyond `QUEUE_MOST` the newest are dropped and counted."""
@@ -68,3 +73,5 @@ class Brain:
         if self._carry is not None:
             for effect in effects:
                 self._carry(effect)
+                for carry in self._overhears:
+                    carry(effect)

@@ -6,7 +6,6 @@ Duty: the way in. Exit codes: 0 ended in order, 1 a fault at start (told on stde
 
 import gc
 import os
-import sys
 
 from edgeheal.agent import lean
 
@@ -14,27 +13,36 @@ from edgeheal.agent import lean
 def main(argv: list[str]) -> int:
     """Run the agent; `--root DIR`."""
     root = _word(argv, "--root", "/")
+    level = _word(argv, "--log-level", os.environ.get("EDGEHEAL_LOG_LEVEL", "info"))
     os.umask(0o027)
     placed = lean.begin()  # before anything that declares a dataclass
     from edgeheal.adapters.manager import Manager
+    from edgeheal.adapters.own_log import OwnLog
     from edgeheal.agent.alarm import Ends
     from edgeheal.agent.assembly import Agent
+    from edgeheal.agent.chronicle import Chronicle
     from edgeheal.core.errors import EdgeHealError
     from edgeheal.core.layout import Layout
+    from edgeheal.core.version import VERSION
 
-    manager = Manager()
+    manager, log = Manager(), OwnLog("agent", level)
     try:
         agent = Agent(Layout(root))
     except EdgeHealError as fault:
-        sys.stderr.write(f"<3>edgeheal agent: {fault}\n  next: {fault.hint}\n")
+        log.say("cannot-begin", f"{fault}\nnext: {fault.hint}")
         return fault.exit_code
     lean.done(placed)
+    chronicle = Chronicle(log)
+    agent.brain.listen(chronicle.heed)
+    agent.brain.overhear(chronicle.overhear)
     agent.loop.add("ends", Ends(agent.loop.stop, agent.reload))
     gc.collect()
     gc.freeze()
     agent.loop.add("manager", manager)
     manager.ready()
+    log.say("began", f"agent of {agent.layout.root}, version {VERSION}, session {agent.session.hex()}")
     agent.run(manager.ending)
+    log.say("ended", "in order; the apps run on")
     return 0
 
 

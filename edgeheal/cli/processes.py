@@ -17,11 +17,18 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     """Add both verbs."""
     guard = subparsers.add_parser("guard", help="run the guard", description="The privileged half: starts apps, watches them, carries out what is allowed.")
     guard.add_argument("--root", default=os.environ.get("EDGEHEAL_ROOT", "/"), metavar="DIR", help="the device lives below DIR (default: /)")
+    _log_level(guard)
     guard.set_defaults(run=run_guard)
     agent = subparsers.add_parser("agent", help="run the agent", description="The unprivileged half: senses, decides, journals, reports.")
     agent.add_argument("--root", default=os.environ.get("EDGEHEAL_ROOT", "/"), metavar="DIR", help="the device lives below DIR (default: /)")
-    agent.add_argument("--log-level", default="info", choices=("error", "warning", "info", "debug"), help="what is told on stderr (default: info)")
+    _log_level(agent)
     agent.set_defaults(run=run_agent)
+
+
+def _log_level(parser: argparse.ArgumentParser) -> None:
+    levels = ("error", "warning", "info", "debug")
+    said = os.environ.get("EDGEHEAL_LOG_LEVEL", "")
+    parser.add_argument("--log-level", default=said if said in levels else "info", choices=levels, help="what is told on stderr (default: info)")
 
 
 def package_parent() -> str:
@@ -39,6 +46,7 @@ def run_guard(args: argparse.Namespace) -> int:
     """Become the guard."""
     root = common.layout(args).root
     libraries = ":".join(third_parties())
+    os.environ["EDGEHEAL_LOG_LEVEL"] = args.log_level  # for an agent that it starts, too
     words = argv(sys.executable, [package_parent()], "edgeheal.guard.main", "--root", root, "--libraries", libraries)
     os.execv(words[0], words)  # noqa: S606 - our own interpreter
     return 1

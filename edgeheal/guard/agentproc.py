@@ -107,8 +107,7 @@ class AgentProcess:
     def _executed(self, code: int) -> None:
         """The word of exec; a failure is said once until one works."""
         if code and code != self._refused:
-            sys.stderr.write(f"<3>edgeheal guard: cannot start the agent: {sys.executable}: {os.strerror(code)} (may its user reach and run it?)\n")
-            sys.stderr.flush()
+            self._body.loop.log.say("cannot-start-agent", f"cannot start the agent: {sys.executable}: {os.strerror(code)} (may its user reach and run it?)")
         self._refused = code
 
     def _ended(self) -> None:

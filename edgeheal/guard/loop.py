@@ -17,9 +17,9 @@ import errno
 import heapq
 import os
 import select
-import sys
 import time
 
+from edgeheal.adapters.own_log import OwnLog
 from edgeheal.guard import kernel
 
 TYPE_CHECKING = False
@@ -62,6 +62,7 @@ class Loop:
         self.on_fault: list[Callable[[str], None]] = []
         self.on_signal: list[Callable[[int], None]] = []
         self.on_orphan: list[Callable[[int, int], None]] = []
+        self.log = OwnLog("guard", os.environ.get("EDGEHEAL_LOG_LEVEL", "info"))
         self.faults = 0
         self.turns = 0
         self._wake_in, wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -204,7 +205,7 @@ class Loop:
             if self.faults <= FAULTS_TOLD:
                 where = _where(fault)
                 text = f"{type(fault).__name__}: {fault} ({where})"
-                sys.stderr.write(f"<3>edgeheal guard: fault {self.faults}: {text}\n")
+                self.log.say("fault", f"fault {self.faults}: {text}")
                 for told in self.on_fault:
                     told(text)
 

@@ -11,10 +11,10 @@ Light on purpose: no third party, hashlib, dataclasses, typing, enum, re, json, 
 import fcntl
 import gc
 import os
-import sys
 import time
 
 from edgeheal.adapters.manager import Manager
+from edgeheal.adapters.own_log import OwnLog
 from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
 from edgeheal.core.layout import Layout
@@ -96,13 +96,14 @@ class Guard:
         self.body.loop.run()
         self.body.supervisor.groups.close()
         self.body.keeper.close()
+        self.body.loop.log.say("ended", "in order")
         return 0
 
     def _configured(self, reason: int) -> None:
         body = self.body
         if not body.config:
             text = (self._config.fault or {}).get("message") or "no device config"
-            _say(3, f"no config to run by: {text}; waiting for a better one (edgeheal config check)")
+            body.loop.log.say("no-config", f"no config to run by: {text}; waiting for a better one (edgeheal config check)")
             self._open()
             body.loop.after(5.0, lambda: self._config.begin(self._configured))
             return
@@ -121,7 +122,7 @@ class Guard:
         gc.collect()
         gc.freeze()
         kernel.trim()
-        _say(6, f"guard of {body.layout.root}: {len(body.supervisor.apps)} apps, boundary {body.boundary}")
+        body.loop.log.say("began", f"guard of {body.layout.root}: {len(body.supervisor.apps)} apps, boundary {body.boundary}")
 
     def _open(self) -> None:
         body = self.body
@@ -170,7 +171,7 @@ class Guard:
     def _tell_fault(self) -> None:
         fault = self._config.fault or {}
         text = f"{fault.get('part') or 'config'}:{fault.get('object', '')} {fault.get('message', '')}"
-        _say(3, f"config refused, the last good one stands: {text}")
+        self.body.loop.log.say("config-refused", f"config refused, the last good one stands: {text}")
         self.body.doors.tell(f.pack_event(f.EV_DAMAGED, code=DAMAGED_CONFIG, say=text.encode()))
 
     def _still(self, gap_ms: int) -> None:
@@ -231,12 +232,6 @@ def _spare_us() -> None:
             return
 
 
-def _say(priority: int, text: str) -> None:
-    """A line on stderr, with the priority that journald reads."""
-    sys.stderr.write(f"<{priority}>edgeheal guard: {text}\n")
-    sys.stderr.flush()
-
-
 def _monitor(body: Body) -> "Keeper":
     from edgeheal.guard.monitor import Monitor
 
@@ -250,9 +245,9 @@ def main(argv: "Sequence[str]", make_keeper: "MakeKeeper" = _monitor) -> int:
         libraries = [path for path in words["--libraries"].split(":") if path]
         guard = Guard(words["--root"], libraries, make_keeper)
     except UsageError as fault:
-        _say(3, str(fault))
+        OwnLog("guard").say("cannot-begin", str(fault))
         return 2
     except OSError as fault:
-        _say(3, f"cannot begin: {fault}")
+        OwnLog("guard").say("cannot-begin", f"cannot begin: {fault}")
         return 1
     return guard.run()
