@@ -84,6 +84,7 @@ def faults() -> dict[str, Any]:
                 for one in chosen:
                     found.append(make(device, one))
                     print(f"signals: {found[-1]}", file=sys.stderr)
+                cost["longest_gap_ms"] = int((device.status().get("agent_view") or {}).get("longest_gap_ms", -1))
                 device.events.close()
         finally:
             if os.environ.get("BENCH_KEEP"):

@@ -18,6 +18,7 @@ from enum import IntEnum
 from typing import Any
 
 import watched
+
 from edgeheal.cli.main import VERBS
 from edgeheal.config.contradictions import RULES
 from edgeheal.config.decode import key_name
