@@ -166,7 +166,8 @@ class Agent:
         sources: list[tuple[str, object]] = [
             ("guard", self.guard), ("alarm", self.alarm), ("disk", self.disk), ("journal", self.journal), ("recorder", self.recorder), ("spool", self.spool),
             ("workers", self.workers), ("processes", self.processes), ("probes", self.probes), ("host", self.host), ("kernel", self.kernel),
-            ("metrics", self.metrics), ("logs", self.logs), ("itself", self.itself), ("control", self.control), *sources_of(self.sensors, brain.hear, self.workers),
+            ("metrics", self.metrics), ("logs", self.logs), ("itself", self.itself), ("control", self.control), ("identity", self.identity),
+            *sources_of(self.sensors, brain.hear, self.workers),
         ]  # fmt: skip
         if self.link is not None:
             sources.append(("link", self.link))
