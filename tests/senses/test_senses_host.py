@@ -246,6 +246,24 @@ def test_a_board_without_sensors_is_silent_and_a_hwmon_supply_is_found(tmp_path)
     assert figures(out) == {"undervoltage": 1}
 
 
+def test_a_card_whose_spare_blocks_are_nearly_used_up_is_worn_whatever_its_life_time_says(tmp_path):
+    card = "block/mmcblk1/device"
+    for spare, permille in (("0x01", 100.0), ("0x02", 910.0), ("0x03", 1_000.0)):
+        board, out = board_of(tmp_path / spare, {f"{card}/life_time": "0x01 0x01\n", f"{card}/pre_eol_info": f"{spare}\n"})
+        board.look()
+        assert figures(out) == {"flash_wear_permille:mmcblk1": permille}
+
+
+def test_any_rail_below_what_the_chip_can_live_with_is_a_weak_supply(tmp_path):
+    alarms = {"class/hwmon/hwmon0/in3_lcrit_alarm": "0\n", "class/hwmon/hwmon1/in1_lcrit_alarm": "1\n", "class/hwmon/hwmon2/in0_min_alarm": "1\n"}
+    board, out = board_of(tmp_path / "low", alarms)
+    board.look()
+    assert figures(out) == {"undervoltage": 1}
+    board, out = board_of(tmp_path / "well", {**alarms, "class/hwmon/hwmon1/in1_lcrit_alarm": "0\n"})
+    board.look()
+    assert figures(out) == {"undervoltage": 0}
+
+
 def wall_of(out, wall, synced):
     return Wall(out.append, lambda: synced[0], lambda: wall[0], "/no/such/mark")
 

@@ -3,7 +3,7 @@
 
 Duty: find the board's own files once, read them on a worker (a sensor on a stuck I2C bus makes a read of sysfs wait), tell
 samples. Invariants: a board that has none of these is silent about them; a file that fails is unknown, never cold or whole.
-Sources: Documentation/ABI/testing/sysfs-class-thermal, hwmon/raspberrypi-hwmon.rst, the firmware's get_throttled bits
+Sources: Documentation/ABI/testing/sysfs-class-thermal, hwmon/sysfs-interface (inN_lcrit_alarm: below what the chip can live with), the firmware's get_throttled bits
 (bit 0 under-voltage now, bits 1..3 capped, throttled, soft limit now), JEDEC eMMC 5.0 life time estimation (0x01 = 0 to 10 %).
 """
 
@@ -16,7 +16,12 @@ from edgeheal.core.signal import HostSample
 from edgeheal.ports import Blocking, Emit
 
 ZONES_MOST = 16
+INPUTS_MOST = 10
 WEAR_EVERY = 360  # looks (an hour at 10 s): wear moves in months
+
+# JEDEC PRE_EOL_INFO: 1 normal, 2 warning (80 % of the spare blocks are used), 3 urgent (90 %)
+NORMAL = 1
+PRE_EOL = {2: 910.0, 3: 1_000.0}
 
 Samples = list[tuple[str, float, float]]
 
@@ -101,12 +106,15 @@ class Board:
             except ValueError:
                 return found
             return [(names.UNDERVOLTAGE, float(flags & 1), 0.0), (names.THROTTLED, float(bool(flags & 0b1110)), 0.0)]
+        low = seen = False
         for entry in sorted(_folder(f"{self._sysfs}/class/hwmon"))[:ZONES_MOST]:
             path = f"{self._sysfs}/class/hwmon/{entry}"
-            if _word(f"{path}/name") == "rpi_volt":
-                alarm = _integer(f"{path}/in0_lcrit_alarm")
-                if alarm is not None:
-                    found.append((names.UNDERVOLTAGE, float(alarm != 0), 0.0))
+            alarms = [a for n in range(INPUTS_MOST) if (a := _integer(f"{path}/in{n}_lcrit_alarm")) is not None]
+            if alarms:
+                low = low or any(alarms)
+                seen = True
+        if seen:
+            found.append((names.UNDERVOLTAGE, float(low), 0.0))
         count = _integer(f"{self._sysfs}/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count")
         if count is not None:
             if self._throttles >= 0:
@@ -122,8 +130,10 @@ class Board:
             worst = 0
             for word in (_word(f"{self._sysfs}/block/{entry}/device/life_time") or "").split():
                 worst = max(worst, _hex(word))
-            if 1 <= worst <= 11:
-                found.append((f"{names.FLASH_WEAR}:{entry}", worst * 100.0, 0.0))
+            spare = _hex(_word(f"{self._sysfs}/block/{entry}/device/pre_eol_info") or "")
+            used = max(worst * 100.0 if 1 <= worst <= 11 else 0.0, PRE_EOL.get(spare, 0.0))
+            if used or spare == NORMAL:
+                found.append((f"{names.FLASH_WEAR}:{entry}", used, 0.0))
         return found
 
 
