@@ -17,6 +17,7 @@ Request (see guard.child):
   "blocked"  [bytes32]                      blocked image ids and (tree, run) digests
   "interpreters" [str]                      absolute programs of the host that an image may start
   "quota"    int   bytes that an image may have at most (0: 8 GiB)
+  "left"     int   bytes that the store may still grow by; absent: as far as the disk goes. NO_SPACE before the first object is written
   "shared_keys" bool  one key may stand in two roles (default false)
   "only"     bytes32 or absent               refuse another image id than this (a warrant named it)
 Descriptor 3: the bundle, read once from its present place (a file, a pipe, a socket).
@@ -124,7 +125,7 @@ class Import:
             raise verdict.error(reason, what)
         quota = int(request.get("quota") or MAX_IMAGE)
         if said.tree.total_bytes > quota:
-            raise ImageError(f"{said.tree.total_bytes} bytes, the quota is {quota}", reason=reasons.NO_SPACE, part="space", hint="raise [guard] quota")
+            raise ImageError(f"{said.tree.total_bytes} bytes, the quota is {quota}", reason=reasons.TOO_LARGE, part="space", hint="raise [guard] quota")
         return signed, said, links, newest
 
     def _room(self, need: int, files: int) -> None:
@@ -207,6 +208,11 @@ class Import:
             if not c.size or kinds[c.digest] == 0:
                 there[c.number] |= _HELD
         self._held = sum(1 for c in contents if c.size and there[c.number] == _HELD)
+        need = sum(c.size for c in contents if c.size and there[c.number] != _HELD)
+        left = self._request.get("left")
+        if left is not None and need > left:
+            what = f"{need} bytes are needed, the quota of all images leaves {max(0, left)}"
+            raise ImageError(what, reason=reasons.NO_SPACE, part="quota", hint="drop an image, or raise [guard] quota")
         self._room(sum(c.size + _BLOCK for c in contents if not there[c.number]), len(contents))
         total = sum(c.size for c in contents)
         done = 0

@@ -65,7 +65,8 @@ class Imports:
         if not self._parts.trust.newest:
             raise Refused(self._parts.trust.reason, "the device's trust cannot be read")
         yield from self.folders()
-        done = yield from self._importer(fd, progress, only)
+        yield from self._parts.sweep.strays()
+        done = yield from self._with_room(fd, progress, only)
         image, app = bytes(done["id"]), self._parts.apps.get(str(done["app"]))
         if app is None:
             raise Refused(reasons.NO_SUCH_APP, str(done["app"]))
@@ -87,9 +88,22 @@ class Imports:
         yield from self._store(app, image, progress)
         return app.name, image
 
+    def _with_room(self, fd: int, progress: "Callable[[dict[str, Any]], None]", only: bytes) -> "Job":
+        """The importer's done. When disk or quota are too small, what may go goes, one by one, and it is tried again."""
+        while True:
+            try:
+                return (yield from self._importer(fd, progress, only))
+            except Refused as refused:
+                if refused.reason != reasons.NO_SPACE or not _rewound(fd) or not (yield from self._parts.sweep.one_less()):
+                    raise
+
     def _importer(self, fd: int, progress: "Callable[[dict[str, Any]], None]", only: bytes) -> "Job":
         """The importer's done."""
-        return (yield asks.helper(self._parts.body, asks.IMPORTER, self._request(only), fd=fd, deadline_s=IMPORT_S, on_frame=progress, duty="import"))
+        request = self._request(only)
+        if request["quota"]:
+            used = yield asks.helper(self._parts.body, asks.STORER, {"mode": "usage", "store": request["store"]}, deadline_s=300, duty="store")
+            request["left"] = request["quota"] - int(used["bytes"])
+        return (yield asks.helper(self._parts.body, asks.IMPORTER, request, fd=fd, deadline_s=IMPORT_S, on_frame=progress, duty="import"))
 
     def _request(self, only: bytes) -> "dict[str, Any]":
         layout, apps = self._parts.body.layout, self._parts.apps
@@ -207,6 +221,15 @@ class Imports:
         os.rename(f"{path}.new", path)
         sync_folder(folder)
         verdict.fill(one)
+
+
+def _rewound(fd: int) -> bool:
+    """Whether a bundle can be read from its beginning again (a pipe cannot)."""
+    try:
+        os.lseek(fd, 0, os.SEEK_SET)
+    except OSError:
+        return False
+    return True
 
 
 def _give(above: int, name: str, uid: int, depth: int) -> None:

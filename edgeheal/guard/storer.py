@@ -7,7 +7,7 @@ Invariants: nothing follows a link; a content that is not what the manifest's tr
 empty file is never hard-linked; it may be run again after a cut at any point.
 
 Request (see guard.child):
-  "mode"     "store" | "clean" | "spare" | "adopt"
+  "mode"     "store" | "clean" | "spare" | "adopt" | "usage"
   "staging"  str   folder of staging           "store" str  folder of the store
   "app"      str                                "id" bytes32
   "trees"    [bytes32] or absent                installed images of the app that may be linked from (absent: all there)
@@ -19,6 +19,7 @@ store: staging/<id>/ (already handed over to this uid) becomes store/<app>/<id>/
 clean: removes staging/<id> or store/<app>/trash/<id> (whichever are there), component by component. Done: {"removed": entries}.
 spare: writes store/spare/<app>.ehi, a full bundle of the installed tree <id>, by temp, fsync, rename, fsync. Done: {"bytes"}.
        "trust" bytes (consecutive trust envelopes to put in front), optional.
+usage: counts what the store takes, files with several names once. Done: {"bytes"}.
 adopt: makes folders the store needs (store/, store/<app>/, store/spare/). Done: {}.
 """
 
@@ -52,7 +53,7 @@ def main(_words: list[str] | None = None) -> int:
 
 def work(request: dict[str, Any], answers: child.Answers) -> dict[str, Any]:
     """One mode."""
-    modes = {"store": _store, "clean": _clean, "spare": _spare, "adopt": _adopt}
+    modes = {"store": _store, "clean": _clean, "spare": _spare, "adopt": _adopt, "usage": _usage}
     return modes[request["mode"]](request, answers)
 
 
@@ -63,6 +64,30 @@ def _adopt(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
                 store.at(f"{path}/x", make=_FOLDER_MODE)
         os.fsync(store.fd)
     return {}
+
+
+def _usage(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
+    with Folder(request["store"]) as store:
+        return {"bytes": _bytes_below(store.fd, set())}
+
+
+def _bytes_below(fd: int, seen: set[int]) -> int:
+    """Bytes of all files below a folder; an inode of many names counts once, what vanishes meanwhile not at all."""
+    total = 0
+    for name in os.listdir(fd):
+        with contextlib.suppress(FileNotFoundError):
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                below = os.open(name, FOLDER_FLAGS, dir_fd=fd)
+                try:
+                    total += _bytes_below(below, seen)
+                finally:
+                    os.close(below)
+            elif stat.S_ISREG(status.st_mode) and status.st_ino not in seen:
+                if status.st_nlink > 1:
+                    seen.add(status.st_ino)
+                total += status.st_size
+    return total
 
 
 def _clean(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:

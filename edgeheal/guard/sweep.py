@@ -89,6 +89,12 @@ class Sweep:
                 os.unlink(f"{self._parts.body.layout.app_state(app.name)}/{name}")
         yield from self._generations(app)
 
+    def strays(self) -> "Job":
+        """Before something comes: what is on disk and not in the books, or the other way round, of all apps that rest."""
+        for app in list(self._parts.apps.values()):
+            if not app.busy and not app.rebuilding and set(self._parts.trees(app.name)) != {one.hex for one in app.state.deployments.values()}:
+                yield from self.collect(app)
+
     def _missing(self, app: "AppKeep", image: bytes) -> "Job":
         """Its files are gone: forget what was never good, veil what was."""
         one = app.deployments.find(image)
@@ -159,6 +165,22 @@ class Sweep:
             if not going:
                 raise Refused(reasons.TOO_MANY, "16 images are installed and all are needed")
             yield from self.drop(app, going[0])
+
+    def one_less(self) -> "Job":
+        """The least needed image of all apps goes; False when everything is needed."""
+        order = {BAD: 0, WRITTEN: 1, GOOD: 2}
+        going = []
+        for app in self._parts.apps.values():
+            if not app.busy and not app.rebuilding:
+                going += [(order[one.state], one.marked, one.tried, app.name, one.id) for one in map(app.deployments.find, self.droppable(app)[:1])]
+        if not going:
+            return False
+        *_, name, image = min(going)
+        app = self._parts.apps[name]
+        if self._parts.imports.live != image.hex():
+            yield from self.drop(app, image)
+            return True
+        return False
 
     def drop(self, app: "AppKeep", image: bytes) -> "Job":
         """A deployment leaves the state, then the store."""

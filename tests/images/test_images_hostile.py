@@ -332,7 +332,8 @@ def test_an_app_or_image_that_was_not_asked_for_is_refused(device):
     made = Made()
     assert device.take_here(made.bytes(), apps=["other"])["reason"] == reasons.NO_SUCH_APP
     assert device.take_here(made.bytes(), only=b"x" * 32)["reason"] == reasons.NO_SUCH_IMAGE
-    assert device.take_here(made.bytes(), quota=100)["reason"] == reasons.NO_SPACE
+    assert device.take_here(made.bytes(), quota=100)["reason"] == reasons.TOO_LARGE
+    assert device.take_here(made.bytes(), left=100)["reason"] == reasons.NO_SPACE
 
 
 def test_programs_that_are_not_in_the_image_are_refused_before_anything_is_written(device):
@@ -364,7 +365,7 @@ def test_another_type_of_signed_document_is_no_manifest(device):
 
 def test_a_device_without_room_says_so_before_it_writes(device):
     error = device.take_here(Made(tree=[hashlib.sha256(b"").digest(), 10, 1, 8 * 1024**3]).bytes(), quota=10**9)
-    assert (error["reason"], error["part"]) == (reasons.NO_SPACE, "space")
+    assert (error["reason"], error["part"]) == (reasons.TOO_LARGE, "space")
     assert device.left() == []
 
 
