@@ -35,7 +35,7 @@ def guard_record(config: Config, accounts: Accounts) -> dict[str, Any]:
             "pretimeout_s": config.watchdog.pretimeout_s,
         },
         "boot": {"pstore": list(config.boot.pstore), "clear_pstore": config.boot.clear_pstore, "sources": [_source(n, r) for n, r in config.reset.items()]},
-        "agent": {"spawn": guard.spawn_agent, "stuck_s": guard.stuck_s},
+        "agent": {"spawn": guard.spawn_agent, "stuck_s": guard.stuck_s, "reboot": guard.reboots and config.remedies["reboot"].mode == "act"},
         "local_rollback": guard.local_rollback,
         "quota_bytes": guard.quota_bytes,
         "hooks": {"power": config.hooks.power},

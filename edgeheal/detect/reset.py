@@ -133,7 +133,7 @@ def judge(facts: Facts) -> Verdict:
     seen = tuple(scale.seen[:SEEN_MOST])
     if facts.first and reason == UNKNOWN:
         return Verdict(UNKNOWN, weighed, (*seen, "no boot before this one is known"), planned=True, detail="first boot seen")
-    planned = reason == ORDERED or (reason == UNKNOWN and bool(weighed) and weighed[0][0] == ORDERED and next_ == 0)
+    planned = reason == ORDERED or (facts.first and reason == POWER) or (reason == UNKNOWN and bool(weighed) and weighed[0][0] == ORDERED and next_ == 0)
     return Verdict(reason, weighed, seen, planned, _detail(facts) if reason == ORDERED else "")
 
 

@@ -18,6 +18,8 @@ from edgeheal.guard.record import RunRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgeheal.guard.body import Body
     from edgeheal.guard.doors import Client
     from edgeheal.guard.loop import Timer
@@ -44,6 +46,8 @@ class AgentProcess:
         self._beat_ns = 0
         self._ending = False
         self._refused = 0
+        self._follows_yet = False
+        self.on_end: list[Callable[[], None]] = []  # told of a process of ours that ended before it ever followed
         body.doors.on_agent.append(self._follows)
         body.loop.on_still.append(lambda _: self._arm())
 
@@ -117,6 +121,10 @@ class AgentProcess:
             self._pidfd = -1
         self._pid = 0
         self._record.keep(pid=0)
+        if not self._follows_yet and not self._ending:
+            for told in self.on_end:
+                told()
+        self._follows_yet = False
         if time.monotonic_ns() - self._started_ns > HEALTHY_NS:
             self._wait_s = FIRST_S
         self._later()
@@ -128,7 +136,7 @@ class AgentProcess:
 
     def _follows(self, there: bool) -> None:
         """It came, or it went: either way its time counts from now."""
-        del there
+        self._follows_yet = self._follows_yet or there
         self._arm()
 
     def _limit_s(self) -> int:

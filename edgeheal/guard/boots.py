@@ -43,7 +43,7 @@ ORDERED_SURE = (TO_REBOOT, TO_OFF)
 
 
 class Boots:
-    """The book. `value` is what is kept: boot, end, order, before {end, order, armed, off, first}, unplanned, answers, ordered, number, rows, seen, lies, armed."""
+    """The book. `value` is what is kept: boot, end, order, before {end, order, armed, off, first}, unplanned, answers, ordered, number, rows, seen, lies, armed, for_agent."""
 
     __slots__ = ("_blocks", "_looking", "_parts", "_waiting", "value")
 
@@ -84,7 +84,7 @@ class Boots:
             "boot": box.boot, "end": RUNNING, "order": [], "unplanned": unplanned, "number": int(value.get("number") or 0),
             "answers": int(value.get("answers") or 0) if looping else 0, "ordered": int(value.get("ordered") or 0) + 1 if order else 0,
             "before": {"end": end, "order": order, "armed": int(value.get("armed") or 0), "off": self._off_s(), "first": int(first)},
-            "seen": list(value.get("seen") or ()), "lies": dict(value.get("lies") or {}), "armed": 0,
+            "seen": list(value.get("seen") or ()), "lies": dict(value.get("lies") or {}), "armed": 0, "for_agent": int(value.get("for_agent") or 0),
         }  # fmt: skip
         self._keep()
 
@@ -151,6 +151,14 @@ class Boots:
     def withdraw(self) -> None:
         """What was ordered does not happen."""
         self._keep(order=[])
+
+    def agent_reboot(self, *, used: bool) -> bool:
+        """The one reboot for an agent that will not stay: False when it was used already, or cannot be noted."""
+        if used:
+            return not self.value.get("for_agent") and self._keep(for_agent=1)
+        if self.value.get("for_agent"):
+            self._keep(for_agent=0)
+        return True
 
     @property
     def ordered(self) -> "tuple[int, int] | None":

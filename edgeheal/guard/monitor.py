@@ -17,6 +17,7 @@ from edgeheal.core.deployment import TRIAL
 from edgeheal.guard import asks, budgets, keeper
 from edgeheal.guard import launch as launches
 from edgeheal.guard.admission import LAUNCH_MOST, Admission
+from edgeheal.guard.agentless import Agentless
 from edgeheal.guard.appdata import AppData
 from edgeheal.guard.appkeep import AppKeep
 from edgeheal.guard.blocks import DAMAGED, FRESH, NEWER
@@ -56,6 +57,7 @@ class Monitor(keeper.Keeper):
         self._body = body
         self._parts = parts = Parts(body)
         self._begun = False
+        self._agentless = Agentless(parts)
         parts.data = AppData(parts)
 
     def begin(self, then: "Callable[[], None]") -> None:
@@ -72,6 +74,7 @@ class Monitor(keeper.Keeper):
         if parts.ledger.counters.open_acts():
             body.loop.later(parts.warrants.resume)
         parts.boots = Boots(parts)
+        body.agent.on_end.append(self._agentless.ended)
         parts.boots.begin()
         if (body.config.get("watchdog") or {}).get("device"):
             body.loop.later(parts.verbs.box.feed)
@@ -340,8 +343,9 @@ class Monitor(keeper.Keeper):
         return self._parts.trials.ended(held, facts) if held is not None else (0, False)
 
     def on_agent(self, there: bool) -> None:
-        """Soaks stand still without an agent."""
+        """Soaks stand still without an agent; one that goes again and again has an answer of its own."""
         self._parts.trials.on_agent()
+        self._agentless.on_agent(there)
 
     def on_config(self, config: "Record") -> None:
         """The config names the apps; those it no longer names keep their records on disk."""
