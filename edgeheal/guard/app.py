@@ -68,7 +68,7 @@ class App:
 
     __slots__ = (
         "after_stop", "answered", "busy_until_ns", "cleaned", "ending", "exits", "finished", "group", "held_by_agent", "log", "name", "notify", "phase", "port_told_ns", "record",
-        "restarts", "run", "said_ns", "start_by", "starting", "stop_thens", "stuck_since_ns", "taken", "token",
+        "restarts", "run", "said_ns", "start_by", "starting", "stop_agreed", "stop_intent", "stop_thens", "strangers_ns", "stuck_since_ns", "taken", "token",
     )  # fmt: skip
 
     def __init__(self, name: str, record: "RunRecord") -> None:
@@ -85,6 +85,8 @@ class App:
         self.start_by = 0
         self.starting: list[Then] = []
         self.stop_thens: list[Then] = []
+        self.stop_agreed: list[Callable[[], int]] = []  # what a stop changes for good, once nothing stands in its way
+        self.stop_intent = ("", 0)
         self.after_stop = -1
         self.ending: Ending | None = None
         self.exits: list[int] = []
@@ -96,6 +98,7 @@ class App:
         self.busy_until_ns = 0
         self.said_ns = 0
         self.port_told_ns = 0
+        self.strangers_ns = 0
         self.stuck_since_ns = 0
 
     @property

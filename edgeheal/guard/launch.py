@@ -148,6 +148,12 @@ class Launch:
         rows = [*(self.record.get("needs") or []), *(self.word.get("needs") or [])]
         return list(dict.fromkeys(name for kind, name, hard in rows if kind == "app" and hard and name != self.app))
 
+    @property
+    def hard_others(self) -> "list[tuple[str, str]]":
+        """(kind, name) of what else must be there: devices, networks, time."""
+        rows = [*(self.record.get("needs") or []), *(self.word.get("needs") or [])]
+        return list(dict.fromkeys((kind, name) for kind, name, hard in rows if kind != "app" and hard))
+
     def limit(self, name: str) -> int:
         """The manifest's limit, at most the device's; 0 = none said."""
         asked = int((self.record.get("limits") or {}).get(name) or 0)

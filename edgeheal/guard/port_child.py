@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A short-lived child: who listens on these TCP ports?
+"""A short-lived child: who listens on these TCP ports, and who else runs what lies in this folder?
 
-Duty: join the kernel's table of listeners with the descriptors of all processes. Not imported by the resident guard.
+Duty: join the kernel's table of listeners with the descriptors of all processes; look for programs out of an image's folder that carry no
+mark of ours and do not descend from the guard. Not imported by the resident guard.
 Invariants: a holder that cannot be seen is pid 0 with an empty text, never a guess; texts are escaped and bounded.
-Request: {"ports": [int]}. Done: {"holders": [[port, pid, "command (user)"]]}.
+Request: {"ports": [int], "tree": path or "", "guard": pid, "mark": "NAME=value"}.
+Done: {"holders": [[port, pid, "command (user)"]], "strangers": [[pid, "command (user)"]]}.
 """
 
 import os
@@ -11,6 +13,8 @@ import pwd
 from typing import Any
 
 from edgeheal.guard import child
+
+STRANGERS_MOST = 4
 
 
 def work(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
@@ -23,7 +27,51 @@ def work(request: dict[str, Any], _answers: child.Answers) -> dict[str, Any]:
             holders.append([port, pid, _text(pid)])
         if not inodes:
             break
-    return {"holders": holders + [[port, 0, ""] for port in sorted(set(inodes.values()))]}
+    found = _strangers(str(request["tree"]), int(request["guard"]), str(request["mark"]).encode()) if request.get("tree") else []
+    return {"holders": holders + [[port, 0, ""] for port in sorted(set(inodes.values()))], "strangers": found}
+
+
+def _strangers(tree: str, guard: int, mark: bytes) -> list[list[Any]]:
+    """Who runs a program of this folder, or from within it, and is none of ours."""
+    found: list[list[Any]] = []
+    inside = f"{tree}/"
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        links = [_link(f"/proc/{pid}/{name}") for name in ("exe", "cwd")]
+        try:
+            words = _read(f"/proc/{pid}/cmdline", 1_024).decode("utf-8", "replace").split("\0")[:4]
+            if not any(path.startswith(inside) for path in (*links, *words)) or mark in _read(f"/proc/{pid}/environ", 131_072).split(b"\0"):
+                continue
+        except OSError:
+            continue
+        if not _descends(pid, guard) and len(found) < STRANGERS_MOST:
+            found.append([pid, _text(pid)])
+    return found
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _read(path: str, most: int) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(most)
+
+
+def _descends(pid: int, guard: int) -> bool:
+    """Whether the guard is among its ancestors (a probe, a hook, a helper of ours)."""
+    for _ in range(64):
+        if pid in (0, 1):
+            return pid == guard
+        if pid == guard:
+            return True
+        try:
+            pid = int(_read(f"/proc/{pid}/stat", 1_024).rpartition(b")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return True  # it is gone: nobody's stranger
+    return False
 
 
 def _inodes(ports: set[int]) -> dict[str, int]:

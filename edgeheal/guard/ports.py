@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run that ended soon after its start: is its port held by a stranger?
+"""A run that ended soon after its start: is its port held by a stranger, does somebody else run the same program?
 
-Duty: ask a helper who listens on the ports that the app's own probes name; tell it. Nobody is killed.
-Invariants: only ports of declared tcp and http probes; only after a short run or a failed start; told at most once a minute and app; a
-listener that belongs to the app itself is none. Field case fc-pro-2.
+Duty: ask a helper who listens on the ports that the app's own probes name, and who else runs out of the image's folder; tell it. Nobody is
+killed. Invariants: only ports of declared tcp and http probes; only after a short run or a failed start; each told at most once a minute and
+app; what belongs to the app itself, or was started by us, is no stranger. Field case fc-pro-2.
 Light on purpose: the resident guard imports it.
 """
 
+import os
 import time
 
+from edgeheal.guard.launch import ROOT_MARK
 from edgeheal.guard.loop import NS
 from edgeheal.wire import guard_frames as f
 
@@ -42,23 +44,37 @@ def of(launch: "Launch") -> "list[int]":
 
 
 def look(body: "Body", supervisor: "Supervisor", app: "App", run: "Run", then: "Callable[[bool], None]") -> None:
-    """`then(whether a stranger holds a port of an app whose tree is gone)`, at once where there is nothing to ask; who it is goes out as EV_PORT.
+    """`then(whether a stranger holds a port of an app whose tree is gone)`, at once where there is nothing to ask; who goes out as EV_PORT, EV_FOREIGN.
 
-    A helper reads the kernel's table: with many connections that takes tens of milliseconds.
+    A helper reads the kernel's tables: with many connections that takes tens of milliseconds.
     """
-    now = time.monotonic_ns()
-    ports = of(run.launch) if run.launch is not None and run.stop_by < 0 and now - run.started_ns <= SHORT_NS else []
-    if not ports:
+    now, launch = time.monotonic_ns(), run.launch
+    if launch is None or run.stop_by >= 0 or now - run.started_ns > SHORT_NS:
         then(False)
         return
+    ports, strangers = of(launch), not app.strangers_ns or now - app.strangers_ns >= TOLD_EVERY_NS
+    if not ports:
+        then(False)
+        then = _nobody
+    if not ports and not strangers:
+        return
+    if strangers:
+        app.strangers_ns = now
 
     def who(frame: "dict[str, Any]") -> None:
-        holders = frame.get("holders") or []
-        strangers = [row for row in holders if not row[1] or not supervisor.trees.belongs(app, row[1])]
-        if strangers and (not app.port_told_ns or time.monotonic_ns() - app.port_told_ns >= TOLD_EVERY_NS):
+        holders = [row for row in frame.get("holders") or [] if not row[1] or not supervisor.trees.belongs(app, row[1])]
+        if holders and (not app.port_told_ns or time.monotonic_ns() - app.port_told_ns >= TOLD_EVERY_NS):
             app.port_told_ns = time.monotonic_ns()
-            for port, pid, text in strangers:
+            for port, pid, text in holders:
                 supervisor.facts.event(f.EV_PORT, app, a=port, b=pid, say=str(text).encode()[:96])
-        then(bool(strangers))
+        for pid, text in frame.get("strangers") or []:
+            if not supervisor.trees.belongs(app, pid):
+                supervisor.facts.event(f.EV_FOREIGN, app, a=pid, say=str(text).encode()[:96])
+        then(bool(holders))
 
-    body.children.run("edgeheal.guard.port_child", {"ports": sorted(set(ports))}, who, deadline_s=10.0, libraries=False, isolate=False)
+    request = {"ports": sorted(set(ports)), "tree": launch.tree if strangers else "", "guard": os.getpid(), "mark": f"{ROOT_MARK}={body.layout.root}"}
+    body.children.run("edgeheal.guard.port_child", request, who, deadline_s=10.0, libraries=False, isolate=False)
+
+
+def _nobody(_held: bool) -> None:
+    """Nobody waits for the answer any more."""

@@ -12,7 +12,7 @@ import time
 
 from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
-from edgeheal.guard import adopt, ports
+from edgeheal.guard import adopt, needs, ports
 from edgeheal.guard.app import App, Run
 from edgeheal.guard.cgroups import Groups
 from edgeheal.guard.ending import Ending
@@ -126,8 +126,11 @@ class Supervisor:
             then(reasons.OK)
         return True
 
-    def stop(self, name: str, by: int, then: "Then | None" = None) -> None:
-        """Stop the whole tree in order. `then(0)` when it is gone, `then(UNKILLABLE)` when it will not go. What is wanted is not touched."""
+    def stop(self, name: str, by: int, then: "Then | None" = None, agreed: "Callable[[], int] | None" = None) -> None:
+        """Stop the whole tree in order. `then(0)` when it is gone, `then(UNKILLABLE)` when it will not go.
+
+        What is wanted is `agreed`'s to change: called once the safe state is reached, before anything is stopped; its reason is a refusal.
+        """
         app = self.apps.get(name)
         if app is None:
             _tell(then, reasons.NO_SUCH_APP)
@@ -136,14 +139,16 @@ class Supervisor:
         app.after_stop = -1
         app.held_by_agent = by == k.BY_REMEDY
         _tell_all(app.starting, reasons.KILLED)
+        if agreed is not None:
+            app.stop_agreed.append(agreed)
         if app.phase == f.PHASE_STUCK:
-            _tell(then, reasons.UNKILLABLE)
+            _tell(then, _agreed(app) or reasons.UNKILLABLE)
         elif app.running or app.phase == f.PHASE_STOPPING:
             self._begin_stop(app, by, "stop", then)
         else:
             app.token += 1
             app.phase = f.PHASE_STOPPED
-            _tell(then, reasons.OK)
+            _tell(then, _agreed(app))
 
     def restart(self, name: str, by: int, then: "Then | None" = None) -> None:
         """Stop if it runs, then start; finished after any death of ours. `then` as for start."""
@@ -202,11 +207,18 @@ class Supervisor:
         app.start_by = by
         self.starter.begin(app, by, died)
 
-    def wait_for_needs(self, app: App, by: int) -> None:
-        """A hard need is not ready: the start stays asked for, whoever waits is told so."""
+    def wait_for_needs(self, app: App, by: int, *, look: bool = False) -> None:
+        """A hard need is away: the start stays asked for and costs nothing, whoever waits is told so. `look`: nobody tells us when it is back."""
         app.phase = f.PHASE_WAITING
         app.start_by = by
         _tell_all(app.starting, reasons.NOT_READY)
+        if look:
+            token = app.token
+            self._body.loop.after(needs.LOOK_S, lambda: self._again(app, token))
+
+    def _again(self, app: App, token: int) -> None:
+        if app.phase == f.PHASE_WAITING and app.token == token:
+            self._begin_start(app, app.start_by, died=False)
 
     def needs_changed(self, ready: App) -> None:
         """An app became ready: those that waited for it go on."""
@@ -258,12 +270,15 @@ class Supervisor:
         return launch.stop_ms / 1000 if launch is not None else 10.0
 
     def _begin_stop(self, app: App, by: int, intent: str, then: "Then | None") -> None:
-        """TERM, deadline, KILL, deadline. `intent` ("stop", "restart", "order") is what a new guard finishes if we die now."""
+        """Safe state, TERM, deadline, KILL, deadline. `intent` ("stop", "restart", "order"): what a new guard finishes if we die once it was signalled."""
         if then is not None:
             app.stop_thens.append(then)
-        app.record.keep(intent=intent, stop_by=by)
+        app.stop_intent = (intent, by)
         run = app.run
         if app.phase == f.PHASE_STOPPING or run is None:
+            if app.ending is not None or run is None:
+                app.record.keep(intent=intent, stop_by=by)
+                _agreed(app)
             return
         before, app.phase = app.phase, f.PHASE_STOPPING
         self._body.keeper.before_stop(app.name, run.number, by, lambda reason: self._stop_allowed(app, run, by, before, reason))
@@ -273,12 +288,15 @@ class Supervisor:
         if app.run is not run or app.phase != f.PHASE_STOPPING or app.ending is not None:
             return
         if reason:
+            app.stop_agreed.clear()
+        reason = reason or _agreed(app)
+        if reason:
             app.phase = before
             app.after_stop = -1
-            app.record.keep(intent="run")
             _tell_all(app.stop_thens, reason)
             _tell_all(app.starting, reason)
             return
+        app.record.keep(intent=app.stop_intent[0], stop_by=app.stop_intent[1])
         run.stop_by = by
         hung = run.late
         self.watch.disarm(run)
@@ -389,6 +407,12 @@ class Supervisor:
 def _tell(then: "Then | None", reason: int) -> None:
     if then is not None:
         then(reason)
+
+
+def _agreed(app: App) -> int:
+    """Make the changes that the stop stands for; the first reason why not."""
+    agreed, app.stop_agreed = app.stop_agreed, []
+    return next((reason for change in agreed if (reason := change())), reasons.OK)
 
 
 def _tell_all(thens: "list[Then]", reason: int) -> None:

@@ -93,15 +93,20 @@ class RunVerbs:
         if app is None:
             return reasons.NO_SUCH_APP
         refusal = self._refusal(request)
-        if not refusal and request.client.rank != doors.AGENT:
-            until = request.a
-            refusal = self._body.keeper.want(app.name, False, k.BY_LOCAL, until)
-            self._told(request, ACTION_STOP, until)
-            if until:
-                self._body.loop.after(max(1, until - self._body.keeper.box_s()) + 1, lambda: self._body.supervisor.look(app.name))
         if refusal:
             return refusal
-        self._body.supervisor.stop(app.name, self._by(request), request.answer)
+        agent, until = request.client.rank == doors.AGENT, request.a
+
+        def agreed() -> int:
+            """The safe state is reached: a person's word changes what is wanted now, not before."""
+            reason = self._body.keeper.want(app.name, False, k.BY_LOCAL, until)
+            if not reason:
+                self._told(request, ACTION_STOP, until)
+                if until:
+                    self._body.loop.after(max(1, until - self._body.keeper.box_s()) + 1, lambda: self._body.supervisor.look(app.name))
+            return reason
+
+        self._body.supervisor.stop(app.name, self._by(request), request.answer, None if agent else agreed)
         return None
 
     def _restart(self, request: "Request") -> "int | None":

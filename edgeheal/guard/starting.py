@@ -13,7 +13,7 @@ import time
 from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
 from edgeheal.guard import launch as launches
-from edgeheal.guard import procs, spawn
+from edgeheal.guard import needs, procs, spawn
 from edgeheal.guard.app import App, Run
 from edgeheal.guard.launch import Launch
 from edgeheal.guard.steps import Refused
@@ -62,8 +62,8 @@ class Starter:
         known: Launch = yield lambda resume: self._launch(app, k.BY_UNKNOWN, resume)
         if app.token != token:
             return
-        if not all(supervisor.is_ready(name) for name in known.hard_apps):
-            supervisor.wait_for_needs(app, by)
+        if not all(supervisor.is_ready(name) for name in known.hard_apps) or (known.hard_others and needs.missing(known)):
+            supervisor.wait_for_needs(app, by, look=bool(known.hard_others))
             return
         reason = yield lambda resume: keeper.before_start(app.name, by, died, resume)
         if app.token != token:

@@ -183,13 +183,14 @@ class Warrants:
         if action == A_RESTART:
             supervisor.restart(app.name, k.BY_COMMAND, ended)
             return
-        reason = keeper.want(app.name, action == A_START, k.BY_COMMAND)
+        if action == A_STOP:
+            supervisor.stop(app.name, k.BY_COMMAND, ended, lambda: keeper.want(app.name, False, k.BY_COMMAND))
+            return
+        reason = keeper.want(app.name, True, k.BY_COMMAND)
         if reason:
             ended(reason)
-        elif action == A_START:
-            supervisor.start(app.name, k.BY_COMMAND, ended)
         else:
-            supervisor.stop(app.name, k.BY_COMMAND, ended)
+            supervisor.start(app.name, k.BY_COMMAND, ended)
 
     def pause(self, apps: "list[AppKeep]", seconds: int, by: int) -> int:
         """Pause (seconds > 0) or resume; the first reason that one could not be made durable, else 0."""

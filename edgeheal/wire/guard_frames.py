@@ -97,7 +97,7 @@ EV_HOOK = 0xB0  # a hook ran: code = verdict, a = exit status, text = point
 EV_STILL = 0xB1  # the guard's own loop stood still: a = ms
 EV_LEFTOVER = 0xB2  # members of an old run were ended: a = how many
 EV_DAMAGED = 0xB3  # a record: code 1 damaged, 2 rebuilt, 3 of a newer version, 4 could not be written, 5 an image's files; text = name
-EV_FOREIGN = 0xB4  # somebody else started or stopped it
+EV_FOREIGN = 0xB4  # somebody else runs its program: a = pid, text = command and user
 EV_DONE = 0xB5  # what became of a signed command: code = reason, a = ActionCode, image = command id
 EV_BOOT = 0xB6  # a witness of this boot (rows of WHY only): code = W_*, the rest as W_* say
 

@@ -4,6 +4,7 @@
 import os
 import signal
 import socket
+import subprocess
 
 import pytest
 
@@ -94,6 +95,45 @@ def test_fc_pro_2_a_foreign_holder_of_the_port_is_named_and_left_alone(box):
         if told.b:
             assert b"python" in told.say or b"pytest" in told.say
     assert box.count("one", "in-use") >= 1
+
+
+def test_fc_pro_2_a_copy_that_somebody_started_by_hand_is_named_and_left_alone(box):
+    tree = box.bare / "one"
+    (tree / "files").mkdir(parents=True, exist_ok=True)
+    who = {"user": "nobody", "group": "nogroup", "extra_groups": []} if box.plain else {}  # a plain guard sees its own
+    by_hand = subprocess.Popen(["/bin/sleep", "60"], cwd=tree / "files", **who)
+    try:
+        box.app("one", "after_ms=100", "exit=1")
+        door = box.start(wait=True)
+        told = door.next(f.EV_FOREIGN, "one")
+        assert told.a == by_hand.pid
+        assert told.say.startswith(b"/bin/sleep 60 (")
+        assert by_hand.poll() is None
+    finally:
+        by_hand.kill()
+        by_hand.wait()
+
+
+@pytest.mark.parametrize("kind", ["device", "device-lost"])
+def test_an_app_waits_for_a_hard_need_and_its_loss_holds_it_and_burns_nothing(box, kind):
+    device = box.root / "ttyX"
+    if kind == "device-lost":
+        device.touch()
+    box.app("one", needs=[["device", str(device), True], ["network", "no-such", False]])
+    box.start()
+    if kind == "device-lost":
+        until(lambda: box.count("one") == 1)
+        device.unlink()
+        os.kill(box.row("one")["pid"], signal.SIGKILL)
+    until(lambda: box.row("one")["phase"] == f.PHASE_WAITING, what="the wait")
+    agent = box.door(agent=True)
+    starts = box.count("one")
+    for _ in range(3):
+        assert agent.ask(f.START, app="one").reason == reasons.NOT_READY
+    assert box.count("one") == starts
+    device.touch()
+    until(lambda: box.count("one") == starts + 1, what="the start once it is there")
+    assert box.row("one")["phase"] == f.PHASE_RUNNING
 
 
 def test_fc_pro_5_a_restart_cut_in_half_is_finished_with_the_agent_dead(box):

@@ -87,9 +87,16 @@ def test_an_app_that_moves_things_is_asked_for_before_it_is_touched(mover):
     safe.write_text("#!/bin/sh\nexit 1\n")
     assert mover.ask(f.STOP, app="demo").reason == reasons.INTERLOCK, "not stopped where the safe state was not reached"
     assert mover.phase() == f.PHASE_RUNNING
+    assert mover.present(mover.order(ActionCode.STOP), agent=True).reason == reasons.INTERLOCK
+    assert wanted(mover) == 1, "a stop that was refused has changed nothing"
     lock.unlink()
     safe.unlink()
     assert mover.ask(f.STOP, app="demo").reason == 0
+    assert wanted(mover) == 0
+
+
+def wanted(box):
+    return f.APP_ROW.unpack(box.ask(f.STATUS, app="demo").rows[0])[12]
 
 
 def test_the_safe_state_is_read_back(mover):
