@@ -19,28 +19,29 @@ RESTS = frozenset({
     "A", "mA", "W", "kW", "MW", "VA", "var", "l/min", "l/s", "l/h", "m3/h", "m3/s", "rpm", "1/min", "m/s", "km/h", "%", "lx", "W/m2", "mm", "mm/h",
     "Wh", "kWh", "count", "pulses", "N", "kN", "g", "kg", "bytes",
 })  # fmt: skip
-LIVING = 4  # different values among the last ones
+LIVING = 3  # different values among the last ones
 
 
 def is_default(value: float, spec: MetricSpec, ring: list[float], normal: Normal) -> bool:
     """Whether this very number is none of the sensor's own. `ring`: its last good values."""
     raw = round((value - spec.offset) / spec.scale, 6) if spec.scale else value
+    last = normal.recent or ring
     if not spec.unit and not spec.every_ms:
         return False  # a number of no unit and no pace is no measurement
     for number in (value, raw):
         if number in NEVER:
-            return spec.low is None or value < spec.low or (spec.high is not None and value > spec.high) or _lived_far(value, ring)
+            return spec.low is None or value < spec.low or (spec.high is not None and value > spec.high) or _lived_far(value, last)
         if number == POWER_ON and spec.unit in DEGREES:
-            return _lived_far(value, ring)
+            return _lived_far(value, last)
     if (value == 0.0 or raw == 0.0) and spec.unit not in RESTS:
         promised = spec.low is not None and value < spec.low
-        return (promised or (normal.settled and normal.apart(value))) and _lived_far(value, ring)
+        return (promised or (normal.settled and normal.apart(value))) and _lived_far(value, last)
     return False
 
 
-def _lived_far(value: float, ring: list[float]) -> bool:
+def _lived_far(value: float, last: list[float]) -> bool:
     """Whether the last values lived, and lived far from this one."""
-    if len(set(ring)) < LIVING:
+    if len(set(last)) < LIVING:
         return False
-    low, high = min(ring), max(ring)
+    low, high = min(last), max(last)
     return value < low - 2 * (high - low) or value > high + 2 * (high - low)
