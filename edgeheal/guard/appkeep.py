@@ -91,6 +91,10 @@ class AppKeep:
         else:
             told()
 
+    def after_this(self, resume: "Resume") -> None:
+        """As a wait of a job: no move is under way."""
+        self.after(lambda: resume(None))
+
     def saw(self, image: bytes, what: int) -> None:
         """The guard itself saw this image fail: 1 an exit by itself, 2 a missed heartbeat."""
         self.witness = (image, what)

@@ -20,6 +20,8 @@ from edgeheal.wire import guard_frames as f
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from edgeheal.guard.appkeep import AppKeep
     from edgeheal.guard.appstate import Deployment
     from edgeheal.guard.parts import Parts
@@ -235,7 +237,12 @@ class Moves:
         """Every file of a deployment by hash; what differs is veiled, what was veiled and is whole again is lifted."""
         one = app.deployments.find(image)
         request = {"mode": "full", "tree": self.tree(app, one), "id": one.id}
-        done = yield asks.helper(self._parts.body, asks.VERIFIER, request, deadline_s=3600, duty="verify")
+        self.verified(app, image, (yield asks.helper(self._parts.body, asks.VERIFIER, request, deadline_s=3600, duty="verify")))
+        return 0
+
+    def verified(self, app: "AppKeep", image: bytes, done: "dict[str, Any]") -> None:
+        """What the verifier said of all files of a deployment, carried out; Refused unless they are whole."""
+        one = app.deployments.find(image)
         reason = int(done["reason"])
         if reason == reasons.ROT and one.state != table.UNKNOWN:
             app.deployments.differs(one.id)
@@ -250,7 +257,6 @@ class Moves:
             app.deployments.proven(one.id)
         if reason != reasons.OK:
             raise Refused(reason, str(done.get("differs") or ""))
-        return 0
 
     def _heal(self, app: "AppKeep", image: bytes) -> None:
         """Import the spare: proven like any bundle, it lifts the veil."""

@@ -14,6 +14,7 @@ from edgeheal.core import kinds_light as k
 from edgeheal.core import reasons
 from edgeheal.core.deployment import GOOD, TRIAL
 from edgeheal.guard import budgets, deployments
+from edgeheal.guard.recheck import Recheck
 from edgeheal.guard.steps import Refused
 from edgeheal.wire import guard_frames as f
 
@@ -43,6 +44,7 @@ class Trials:
         self._parts = parts
         parts.ledger.counting.append(self._counts)
         parts.ledger.keeping.append(self.keep)
+        parts.ledger.keeping.append(Recheck(parts).keep)
 
     # -- the clock ----------------------------------------------------------------------------------------------------------------
 
