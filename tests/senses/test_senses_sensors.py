@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeheal.adapters.blocking import Workers
-from edgeheal.adapters.sensors.files import Files, parse_file
+from edgeheal.adapters.sensors.files import Files, parse_file, read_sensor
 from edgeheal.adapters.sensors.lines import Lines
 from edgeheal.adapters.sensors.modbus import Modbus
 from edgeheal.adapters.sensors.parse import FORMS
 from edgeheal.adapters.sensors.rtu import answer, request, sealed
-from edgeheal.adapters.sensors.serial_line import holder_of
+from edgeheal.adapters.sensors.serial_line import holder_of, locker_of
 from edgeheal.adapters.sensors.spec import FileSensor, Line, LineSensor, Register, SensorSpec
 from edgeheal.core.signal import Reading, SelfSaid
 
@@ -97,6 +97,21 @@ def test_files_are_read_at_their_period_and_found_by_their_devices_name(tmp_path
     assert values(out, "volt")[0] == pytest.approx(3.0)
     assert set(values(out, "gone")) == {None}
     assert {r.source for r in out if r.sensor == "volt"} == {"adc"}
+
+
+def test_iio_is_brought_to_its_unit_and_a_faulty_hwmon_channel_has_no_value(tmp_path):
+    iio, hwmon = tmp_path / "bus/iio/devices/iio:device1", tmp_path / "class/hwmon/hwmon4"
+    for folder, files in (
+        (iio, {"name": "bme280", "in_temp_raw": "2000", "in_temp_scale": "0.5", "in_temp_offset": "-100", "in_voltage3_raw": "8", "in_voltage_scale": "1.5"}),
+        (hwmon, {"name": "ltc", "temp1_input": "41500", "temp1_fault": "0", "temp2_input": "-127000", "temp2_fault": "1", "in0_input": "3300"}),
+    ):
+        folder.mkdir(parents=True)
+        for name, text in files.items():
+            (folder / name).write_text(text + "\n")
+    read = lambda path: read_sensor(path, str(tmp_path))  # noqa: E731
+    assert read("iio:bme280/in_temp_raw") == (2_000 - 100) * 0.5
+    assert read("iio:bme280/in_voltage3_raw") == 12.0
+    assert (read("hwmon:ltc/temp1_input"), read("hwmon:ltc/temp2_input"), read("hwmon:ltc/in0_input")) == (41_500.0, None, 3_300.0)
 
 
 def test_fc_sto_3_a_sensor_on_a_stuck_bus_is_no_answer_and_the_others_go_on(tmp_path):
@@ -209,6 +224,42 @@ def test_a_line_that_somebody_holds_is_not_opened_a_second_time_and_he_is_named(
     lines.close()
 
 
+def test_a_holder_whose_descriptors_we_may_not_see_is_named_by_his_lock(cable, tmp_path):
+    import fcntl
+    import subprocess
+    import sys
+
+    program = HOLDER.replace("print(", "import fcntl; fcntl.flock(fd, fcntl.LOCK_EX); print(")
+    holder = subprocess.Popen([sys.executable, "-c", program, cable.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        assert locker_of(cable.path).startswith(f"{holder.pid} (python")
+        (tmp_path / f"LCK..{os.path.basename(cable.path)}").write_text(f"{holder.pid:>10}\n")
+        assert locker_of(cable.path, "/no/such", str(tmp_path)).startswith(f"{holder.pid} (python")
+    finally:
+        holder.communicate("")
+    assert locker_of(cable.path, "/no/such", str(tmp_path)) == "", "a lock file may outlive its owner"
+    with open(cable.path, "rb", buffering=0) as own:
+        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert locker_of(cable.path) == "", "we ourselves are nobody else"
+
+
+def test_who_comes_after_us_cannot_open_the_line_either(cable):
+    import subprocess
+    import sys
+
+    out, workers = [], Workers()
+    lines = lines_of(cable, out, workers)
+    assert drive(lines, workers, until=lambda: lines.port.up)
+    late = "import os, sys, resource\ntry: os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)\nexcept OSError as fault: print(fault.errno)"
+    words = [sys.executable, "-c", late, cable.path]
+    if os.geteuid() == 0:
+        words = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", *words]  # root's program may open what is exclusive
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(errno.EBUSY), done.stderr
+    lines.close()
+
+
 # -- Modbus
 
 
@@ -233,7 +284,10 @@ def test_any_bytes_of_a_bus_are_an_answer_or_not(data, kind, function):
 
 
 class Meters:
-    """Slaves on a bus: answers as long as a slave has power."""
+    """Slaves on a bus: answers as long as a slave has power; `garbles` and `refuses` name slaves that answer wrongly."""
+
+    garbles: frozenset = frozenset()
+    refuses: frozenset = frozenset()
 
     def __init__(self, fd, powered):
         self.fd = fd
@@ -258,7 +312,12 @@ class Meters:
                 self.asked.append((time.monotonic(), ask[0]))
                 if ask[0] in self.powered:
                     with contextlib.suppress(OSError):
-                        os.write(self.fd, self.late + sealed(bytes([ask[0], 3, 2, 0, 200 + ask[0]])))
+                        good = sealed(bytes([ask[0], 3, 2, 0, 200 + ask[0]]))
+                        if ask[0] in self.garbles:
+                            good = good[:4] + bytes([good[4] ^ 8]) + good[5:]
+                        elif ask[0] in self.refuses:
+                            good = sealed(bytes([ask[0], 0x83, 2]))
+                        os.write(self.fd, self.late + good)
 
 
 def bus(cable, out, workers, every_ms=100, clock=time.monotonic_ns):
@@ -281,6 +340,21 @@ def test_fc_sen_3_one_dead_slave_does_not_starve_the_others(cable):
     asked = sum(slave == 2 for at, slave in meters.asked if at > began)
     assert asked <= 1  # one cheap attempt a minute
     assert {r.source for r in out if isinstance(r, Reading) and r.sensor == "m2"} == {"slave 2"}
+    modbus.close()
+
+
+def test_a_garbled_answer_is_no_answer_and_a_refusal_comes_at_once(cable):
+    out, workers = [], Workers()
+    modbus = bus(cable, out, workers)
+    meters = Meters(cable.near, {1, 2, 3})
+    meters.garbles, meters.refuses = frozenset({1}), frozenset({2})
+    assert drive(modbus, workers, until=lambda: len(values(out, "m1")) >= 4 and len(values(out, "m2")) >= 8)
+    assert set(values(out, "m1")) == {None}
+    assert set(values(out, "m2")) == {None}
+    assert modbus._slaves[2].missed == 0, "a slave that refuses is there"
+    assert values(out, "m3").count(203.0) >= 4
+    meters.garbles = meters.refuses = frozenset()
+    assert drive(modbus, workers, until=lambda: values(out, "m2")[-1] == 202.0)
     modbus.close()
 
 

@@ -4,7 +4,7 @@
 Duty: read each at its period on a worker (a bus that hangs makes a read wait), tell `Reading`. A file that is gone, empty, says
 EIO or no number is "asked, no answer" (None). It judges no value.
 Invariants: one read per sensor is out; a read that does not come back in time is told as no answer each period, and the others go on.
-Sources: 1-Wire: w1_therm (`crc=xx YES`, `t=21375`, thousandths); hwmon and IIO: sysfs ABI.
+Sources: 1-Wire: w1_therm (`crc=xx YES`, `t=21375`, thousandths); IIO: sysfs-bus-iio (value = (raw + offset) x scale); hwmon: sysfs-interface.
 """
 
 import os
@@ -82,7 +82,7 @@ class Files:
 
         def answered(value: object) -> None:
             took_ms = (self._clock() - row.asked_ns) // MS
-            raw = parse_file(value) if isinstance(value, str) else None
+            raw = value if isinstance(value, float) else None
             self._emit(Reading(spec.app, spec.name, None if raw is None else spec.value(raw), spec.source or spec.name, took_ms))
 
         if self._blocking.ask(f"sensor:{spec.name}", lambda: read_sensor(path, self._sysfs), answered):
@@ -91,9 +91,40 @@ class Files:
             self._emit(Reading(spec.app, spec.name, None, spec.source or spec.name, (now_ns - row.asked_ns) // MS))
 
 
-def read_sensor(path: str, sysfs: str) -> str:
-    """The file's text; OSError. Blocks as long as the device does."""
-    fd = os.open(resolve(path, sysfs), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+def read_sensor(path: str, sysfs: str) -> float | None:
+    """The file's number; OSError. Blocks as long as the device does.
+
+    An IIO `_raw` is brought to its unit by the `_scale` and `_offset` beside it (of the channel, else of its kind); a hwmon `_input` whose `_fault`
+    is 1 has no value.
+    """
+    found = resolve(path, sysfs)
+    raw = parse_file(_text(found))
+    folder, file = os.path.split(found)
+    if raw is None:
+        return None
+    if file.endswith("_input") and _beside(folder, file.removesuffix("_input") + "_fault") == 1:
+        return None
+    if file.endswith("_raw"):
+        offset, scale = (_of_channel(folder, file.removesuffix("_raw"), what) for what in ("_offset", "_scale"))
+        raw = (raw + (offset or 0.0)) * (1.0 if scale is None else scale)
+    return raw
+
+
+def _of_channel(folder: str, channel: str, what: str) -> float | None:
+    """`in_voltage0_scale`, else `in_voltage_scale`, which all channels of the kind share; None: neither is there."""
+    own = _beside(folder, channel + what)
+    return _beside(folder, channel.rstrip("0123456789") + what) if own is None else own
+
+
+def _beside(folder: str, file: str) -> float | None:
+    try:
+        return parse_file(_text(f"{folder}/{file}"))
+    except OSError:
+        return None
+
+
+def _text(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         return os.read(fd, SIZE_MOST).decode("ascii", "replace")
     finally:

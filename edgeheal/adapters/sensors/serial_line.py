@@ -7,12 +7,16 @@ somebody else holds is not opened a second time but said, with the holder where 
 """
 
 import contextlib
+import errno
+import fcntl
 import os
 import select
 import stat
+import termios
 from collections.abc import Callable
 
 from edgeheal.adapters.sensors.spec import Line
+from edgeheal.core.mask import Masker
 from edgeheal.core.now import NS
 from edgeheal.core.signal import SelfSaid
 from edgeheal.ports import Blocking, Emit
@@ -112,7 +116,8 @@ class SerialLine:
             what = "held" if isinstance(value, HeldError) else "missing"
             if what != self._said:
                 self._said = what
-                self._emit(SelfSaid(part=f"line:{self.name}", what=what, ok=False, text=str(value.strerror or value)[:120]))
+                away_s = (self._clock() - self.lost_ns) / NS
+                self._emit(SelfSaid(part=f"line:{self.name}", what=what, ok=False, value=round(away_s, 1), text=str(value.strerror or value)[:120]))
             return
         if self.up:
             _shut(value)
@@ -133,18 +138,20 @@ def open_line(line: Line) -> object:
     device = os.stat(path)
     if not stat.S_ISCHR(device.st_mode):
         raise FileNotFoundError(2, "is no character device", path)
-    holder = holder_of(device.st_rdev)
+    holder = holder_of(device.st_rdev) or locker_of(path)
     if holder:
         raise HeldError(16, f"held by {holder}")
     try:
         port = serial.Serial(path, line.baud, parity=line.parity, stopbits=line.stop_bits, timeout=0, write_timeout=0, exclusive=True)
     except serial.SerialException as fault:
-        if "exclusively lock" in str(fault):
-            raise HeldError(16, "held by another program") from None
+        if "exclusively lock" in str(fault) or getattr(fault, "errno", 0) == errno.EBUSY:
+            raise HeldError(16, f"held by {locker_of(path) or 'another program'}") from None
         raise OSError(getattr(fault, "errno", None) or 5, str(fault)[:120]) from None
     except ValueError as fault:
         raise OSError(22, str(fault)[:120]) from None
     os.set_blocking(port.fileno(), False)
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(port.fileno(), termios.TIOCEXCL)  # who comes after us is told that it is busy, lock or no lock
     return port
 
 
@@ -163,7 +170,7 @@ def find(link: str) -> str:
 
 
 def holder_of(rdev: int) -> str:
-    """`pid (name)` of another process that has the device open, as far as we may see; "" = nobody."""
+    """`pid (command)` of another process that has the device open, as far as we may see; "" = nobody."""
     me = str(os.getpid())
     for pid in os.listdir("/proc"):
         if not pid.isdigit() or pid == me:
@@ -172,9 +179,43 @@ def holder_of(rdev: int) -> str:
             for fd in os.listdir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
                     if os.stat(f"/proc/{pid}/fd/{fd}").st_rdev == rdev:
-                        with open(f"/proc/{pid}/comm", "rb") as file:
-                            return f"{pid} ({file.read(16).decode('ascii', 'replace').strip()})"
+                        return _named(int(pid))
     return ""
+
+
+def locker_of(path: str, locks: str = "/proc/locks", uucp: str = "/var/lock") -> str:
+    """`pid (command)` of another process that has locked the device, by the kernel's table of locks or by an old lock file: both may be read by all."""
+    with contextlib.suppress(OSError, ValueError):
+        inode = os.stat(path).st_ino
+        with open(locks, encoding="ascii", errors="replace") as table:
+            for line in table:
+                words = line.split()  # 1: FLOCK ADVISORY WRITE 4242 00:05:91 0 EOF
+                if len(words) >= 6 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode) and _another(pid := int(words[4])):
+                    return _named(pid)
+    with contextlib.suppress(OSError, ValueError):
+        with open(f"{uucp}/LCK..{os.path.basename(path)}", encoding="ascii", errors="replace") as file:
+            pid = int(file.read(32).split()[0])
+        if _another(pid):
+            os.kill(pid, 0)  # ProcessLookupError: the lock file outlived its owner
+            return _named(pid)
+    return ""
+
+
+def _another(pid: int) -> bool:
+    return pid > 0 and pid != os.getpid()
+
+
+def _named(pid: int) -> str:
+    """`4242 (minicom -D /dev/ttyUSB0)`: the start of its command line, else its name."""
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read(256).replace(b"\0", b" ").decode("ascii", "replace").strip()
+        if not words:
+            with open(f"/proc/{pid}/comm", "rb") as file:
+                words = file.read(16).decode("ascii", "replace").strip()
+        first, _, rest = words.partition(" ")
+        return f"{pid} ({Masker().fit(f'{os.path.basename(first)} {rest}'.strip(), 60)})"
+    return f"{pid}"
 
 
 def _shut(port: object) -> None:
