@@ -186,7 +186,9 @@ def _order(turn: Turn, case: Case, app: App | None, remedy: RemedyKind, verb: Ve
     elif remedy is R.ROLLBACK:
         turn.ledger = turn.ledger.spend(image_key(app), turn.now.box_s, ONCE)
     charged = case.spent if case.cause_class in budget.FREE else (*case.spent, key_of(case, remedy))[-8:]
-    done = (*case.incident.tried, Tried(remedy, Outcome.RUNNING, 0.0, turn.ns, 0, target))[-TRIED_MOST:]
+    back = app.other_good() if remedy is R.ROLLBACK and app is not None else None
+    shown = target if back is None else back.version or target  # what it goes back to, as people know it
+    done = (*case.incident.tried, Tried(remedy, Outcome.RUNNING, 0.0, turn.ns, 0, shown))[-TRIED_MOST:]
     incident = {"tried": done, "planned": None, "planned_at_ns": 0, "approval_until_s": 0}
     case = cases_.step(
         case, IncidentEvent.ACT, incident, remedy=remedy, armed=None, act=number, began_ns=turn.ns, act_due_ns=turn.ns + round((seconds + 30) * NS),

@@ -16,7 +16,7 @@ from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
 from edgeheal.core.values import replace
 from edgeheal.engine.turn import Turn
-from edgeheal.recover.case import Case, ended, moved, tried
+from edgeheal.recover.case import Case, ended, folded, moved, tried
 
 R = RemedyKind
 # remedies that are done when a new run of the app is seen
@@ -325,7 +325,7 @@ def refused(turn: Turn, case: Case, reason: int) -> None:
     if reason in WAITS:
         turn.decided("not now", case, case.app, int(remedy), reason)
         wait_s = min(turn.policy.backoff_cap_s, turn.policy.backoff_first_s * 2.0 ** min(case.holds, 20))
-        case = replace(ended(case, Outcome.REFUSED, turn.ns, reason), remedy=None, wait_ns=turn.ns + round(wait_s * NS), holds=case.holds + 1)
+        case = replace(folded(ended(case, Outcome.REFUSED, turn.ns, reason)), remedy=None, wait_ns=turn.ns + round(wait_s * NS), holds=case.holds + 1)
         turn.keep(moved(case, IncidentEvent.AGAIN))
         return
     outcome = Outcome.FAILED if reason in (reasons.START_FAILED, reasons.EXIT_NONZERO, reasons.KILLED, reasons.HOOK) else Outcome.REFUSED
@@ -354,7 +354,7 @@ def _went_back(turn: Turn, case: Case, image: str, back_to: str) -> None:
     if case.remedy is not None and case.remedy is not R.ROLLBACK:
         case = ended(case, Outcome.FAILED, turn.ns)
     if case.remedy is not R.ROLLBACK:
-        case = tried(case, Tried(R.ROLLBACK, Outcome.RUNNING, 0.0, turn.ns, 0, back_to))
+        case = tried(case, Tried(R.ROLLBACK, Outcome.RUNNING, 0.0, turn.ns, 0, _version(turn, app, back_to) or back_to))
     incident = replace(case.incident, image=image, image_version=_version(turn, app, image) or case.incident.image_version, image_status=ImageStatus.BLOCKED)
     case = replace(
         case,

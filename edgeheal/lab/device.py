@@ -55,11 +55,12 @@ class Behaviour:
 
 @dataclass(slots=True)
 class Image:
-    """An installed image: `state` a `deployment` state."""
+    """An installed image: `state` a `deployment` state; `version` "": as its name."""
 
     name: str
     state: int
     behaviour: Behaviour = field(default_factory=Behaviour)
+    version: str = ""
 
 
 @dataclass(slots=True)
@@ -440,7 +441,7 @@ class Device:
 
     def _deployments(self, name: str) -> None:
         app = self.apps[name]
-        rows = tuple((i.name, i.name, i.state, 0, i.name == app.running, 0) for i in app.images)
+        rows = tuple((i.name, i.version or i.name, i.state, 0, i.name == app.running, 0) for i in app.images)
         self.tell(sig.DeploymentsAre(name, rows))
 
     def reboot(self, *, ordered: str = "", clean: bool = False, reason: str = "power loss", unplanned: int = -1, answers: int = 0, suspect: str = "") -> None:

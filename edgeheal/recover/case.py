@@ -107,3 +107,20 @@ def ended(case: Case, outcome: Outcome, now_ns: int, reason: int = 0) -> Case:
             done = replace(entry, outcome=outcome, seconds=round((now_ns - entry.began_ns) / 1e9, 3), reason=reason)
             return replace(case, incident=replace(case.incident, tried=(*entries[:at], done, *entries[at + 1 :])))
     return case
+
+
+def folded(case: Case) -> Case:
+    """The last remedy and the one before it, refused for the same reason, are one: a guard that is away must not fill the row."""
+    entries = case.incident.tried
+    if len(entries) < 2:
+        return case
+    before, last = entries[-2:]
+    if (before.kind, before.outcome, before.reason, before.target) != (
+        last.kind,
+        last.outcome,
+        last.reason,
+        last.target,
+    ) or last.outcome is not Outcome.REFUSED:
+        return case
+    one = replace(before, seconds=round(before.seconds + last.seconds, 3))
+    return replace(case, incident=replace(case.incident, tried=(*entries[:-2], one)))
