@@ -128,6 +128,8 @@ def cannot_start(s: Scene) -> Iterator[Word]:
         yield Word(C.HOST_LOAD, 300.0, fact(E.REASON, reason, number))
     elif number in (errno.ENOENT, errno.EACCES, errno.ENOEXEC):
         yield Word(C.APP_IMAGE, 4.0, fact(E.REASON, reason, number))
+    elif reason in (reasons.NOT_READY, reasons.TIMEOUT):  # a process came of it, and did not get ready
+        yield Word(C.APP_HANG, 200.0, fact(E.REASON, reason))
 
 
 RULES: tuple[Rule, ...] = (

@@ -18,7 +18,7 @@ from edgeheal.diagnose.word import fact as _fact
 C, E, S = CauseKind, EvidenceCode, SymptomKind
 
 RECENT_S = 300.0
-CHANGE_S = 86_400.0
+CHANGE_LEAST_S = 60.0
 STOPS = frozenset({15, 2, 1, 3})  # signals that a hand sends: TERM, INT, HUP, QUIT
 FAULTS = frozenset({11, 7, 4, 8, 6, 5, 31})  # signals that a fault of the program raises: SEGV, BUS, ILL, FPE, ABRT, TRAP, SYS
 _APP_DOWN = frozenset({S.EXIT, S.CRASH_LOOP, S.START_FAILED, S.START_SLOW, S.HANG, S.PROBE_FAILED, S.OOM_KILL, S.LOG_CRASH})
@@ -43,11 +43,11 @@ def changed_config(s: Scene) -> Iterator[Word]:
 
 
 def changed_image(s: Scene) -> Iterator[Word]:
-    """An image on trial; one that soaked here but came less than a day ago is suspected less."""
+    """An image on trial; one that soaked here, but came not longer ago than it soaks, is suspected less; later it has shown that it runs."""
     if s.in_trial:
         yield Word(C.APP_IMAGE, 40.0, _fact(E.IMAGE_CHANGED_S, max(0.0, s.change_s)))
-    elif s.change is ChangeKind.IMAGE and 0 <= s.change_s < CHANGE_S:
-        yield Word(C.APP_IMAGE, 3.0, _fact(E.IMAGE_CHANGED_S, s.change_s, CHANGE_S))
+    elif s.change is ChangeKind.IMAGE and 0 <= s.change_s < max(CHANGE_LEAST_S, s.soak_s):
+        yield Word(C.APP_IMAGE, 3.0, _fact(E.IMAGE_CHANGED_S, s.change_s, max(CHANGE_LEAST_S, s.soak_s)))
     elif s.symptom.kind in _APP_DOWN:
         yield Word(C.APP_IMAGE, 0.6)
 

@@ -54,6 +54,7 @@ class Scene:
     exit_signal: int = -1
     in_trial: bool = False
     fresh_image: bool = False
+    soak_s: int = 86_400
     needs_network: bool = False
     down_needs: tuple[str, ...] = ()
     same_time: tuple[str, ...] = ()

@@ -125,6 +125,7 @@ def of_case(turn: Turn, case: Case) -> Scene:
         exit_signal=senses.ends.signum if failed_run else -1,
         in_trial=app.image_state == TRIAL,
         fresh_image=app.change is ChangeKind.IMAGE,
+        soak_s=spec.soak_s,
         needs_network=wants(spec, "network"),
         down_needs=down,
         same_time=same_time(turn, case),
