@@ -4,7 +4,7 @@
 Duty: connect, greet, ask, hand answers back, turn events into signals, come back when the guard was away. It decides nothing.
 Invariants: every question gets exactly one answer, NOT_RUNNING when the guard went away first; after each (re)connect the guard's kept events
 come first and the present of every app and image after them; an event is confirmed only when `durable()` has said so since; nothing blocks
-the agent's loop; a descriptor that came along has one owner, who closes it.
+the agent's loop; a descriptor that came along has one owner, who closes it; a heartbeat wakes the guard only where it confirms something.
 """
 
 import array
@@ -12,6 +12,7 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -131,6 +132,7 @@ class GuardClient:
         self._due_lost_ns = time.monotonic_ns() + round(LOST_AFTER_S * NS)
         self._told_lost = True  # an agent before us may have said so, and died before the guard was back
         self._beats = 0
+        self._timer, self._timer_s = -1, 0
         self._last_seq = 0
         self._acked_seq = 0
         self.connected = False
@@ -212,6 +214,13 @@ class GuardClient:
         """What was heard is safe: say so at the next turn."""
         self._due_ack_ns = 1
 
+    def secrets(self, values: "tuple[str, ...]") -> None:
+        """Values that must not leave in what an app says to the guard, from now on."""
+        from edgeheal.core.mask import Masker
+        from edgeheal.wire import guard_signals
+
+        self._words = guard_signals.Words(Masker(values))
+
     def probe(self, app: str, index: int, told: Callable[[int, int, int], None]) -> bool:
         """Have the guard run probe number `index` of the app; `told(verdict, took ms, reason)`."""
 
@@ -257,8 +266,12 @@ class GuardClient:
         if self._told_lost:
             self._told_lost = False
             self._emit(self._words.guard("lost", ok=True))
-        self.ask(f.FOLLOW, lambda _: None)
+        self.ask(f.FOLLOW, self._follows)
         self.refresh()
+
+    def _follows(self, answer: Answer) -> None:
+        """A guard that shares a timer need not be woken by a heartbeat."""
+        self._timer, self._timer_s = answer.fd, answer.a
 
     def _seen(self, answer: Answer) -> None:
         if answer.reason != reasons.OK:
@@ -316,6 +329,8 @@ class GuardClient:
         self._due_beat_ns = now_ns + self._heartbeat_ns if self.connected else 0
         if not self.connected:
             return
+        if self._timer >= 0 and self._last_seq == self._acked_seq and _set_timer(self._timer, self._timer_s):
+            return
         self._beats += 1
         if self._durable():
             self._acked_seq = self._last_seq
@@ -345,6 +360,8 @@ class GuardClient:
         for _, fd in self._out:
             _close(fd)
         self._out.clear()
+        _close(self._timer)
+        self._timer = -1
         self._due_beat_ns = self._due_ack_ns = 0
         self._later()
         if was:
@@ -353,6 +370,13 @@ class GuardClient:
         waiting, self._asked = list(self._asked.values()), {}
         for asked in waiting:
             asked.then(Answer(reasons.NOT_RUNNING))
+
+
+def _set_timer(fd: int, seconds: int) -> bool:
+    """timerfd_settime(2): Python has it from 3.13 on."""
+    import ctypes  # here: not for the command line
+
+    return bool(ctypes.CDLL(None).timerfd_settime(fd, 0, struct.pack("@4l", 0, 0, seconds, 0), None) == 0)
 
 
 def _plain(answer: Answer, then: Answered) -> None:

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 
+from edgeheal.adapters import secrets
 from edgeheal.adapters.blocking import Workers
 from edgeheal.adapters.catalog import Catalog, DeviceWords
 from edgeheal.adapters.disk import FolderDisk
@@ -28,9 +29,9 @@ from edgeheal.agent.brain import Brain
 from edgeheal.agent.clock import SystemClock, boot_id
 from edgeheal.agent.control import ControlServer
 from edgeheal.agent.executor import Executor
+from edgeheal.agent.identity import Identity
 from edgeheal.agent.itself import Itself
 from edgeheal.agent.leave import Leave
-from edgeheal.agent.identity import Identity
 from edgeheal.agent.loop import Loop
 from edgeheal.agent.reporter import Reporter
 from edgeheal.agent.sensors import of_box, promised, sources_of
@@ -281,6 +282,9 @@ class Agent:
         self.specs = promised(of_images, self.sensors)
         self.probes.catalog(self.specs)
         self.metrics.catalog(promised(of_images, self.sensors, ours=False))
+        known = tuple(sorted(secrets.values(self.layout, config.link.password_file)))
+        self.logs.secrets(known)
+        self.guard.secrets(known)
         for spec in self.specs:
             self.processes.limit(spec.name, spec.memory_kib)
         box = of_box(self.sensors)

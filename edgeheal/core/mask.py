@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 MASK = "***"
-KNOWN_MOST = 256
+KNOWN_MOST = 1_024
 SHORTEST = 4
 
 _NAMES = (
@@ -29,6 +29,24 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(?=\w*[0-9])(?=\w*[a-z])(?=\w*[A-Z])\w{40,}"), MASK),
 )
 _HINT = re.compile(rf"(?i){_NAMES}|basic|://|-----BEGIN|eyJ|AKIA|gh[pousr]_|xox|sk-|[A-Za-z0-9+/_]{{30}}")
+
+
+_NAME = re.compile(rf"(?i){_NAMES}")
+_SAID = re.compile(rf"(?im)[\"']?[\w.-]*(?:{_NAMES})[\w.-]*[\"']?[ \t]*[:=][ \t]*(?:\"([^\"\n]*)\"|'([^'\n]*)'|([^\s,;\"'\[{{]+))")
+_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/@:]*:([^\s/@]+)@")
+_NO_SECRETS = frozenset({"true", "false", "none", "null", "yes", "no"})
+
+
+def secret_name(name: str) -> bool:
+    """Whether what is called so is a secret."""
+    return _NAME.search(name) is not None
+
+
+def said_secrets(text: str) -> set[str]:
+    """The values that a config, in whatever format of lines, gives to secret names, and the passwords in its URLs."""
+    found = {value for match in _SAID.finditer(text) for value in match.groups() if value}
+    found |= {match[1] for match in _IN_URL.finditer(text)}
+    return {value for value in found if len(value) >= SHORTEST and value.lower() not in _NO_SECRETS and "/" not in value[:1]}
 
 
 def escaped(raw: str | bytes, most: int = 200) -> str:
@@ -60,6 +78,10 @@ class Masker:
                 text = pattern.sub(instead, text)
         return text
 
+    def holds(self, text: str) -> bool:
+        """Whether a secret that it was told stands in there, in any of its forms."""
+        return self._known is not None and self._known.search(text) is not None
+
     def fit(self, raw: str | bytes, most: int = 200) -> str:
         """Masked first (a cut must not leave half a secret), then escaped and cut to `most` characters."""
         text = raw[:65_536].decode("utf-8", "backslashreplace") if isinstance(raw, bytes) else raw[:65_536]
@@ -70,6 +92,7 @@ def _forms(value: str) -> set[str]:
     """How a value may look: plain, percent-encoded, hexadecimal, base64 within anything."""
     raw = value.encode()
     forms = {value, _percent(raw, b"/"), _percent(raw, b""), raw.hex(), raw.hex().upper()}
+    forms |= {"".join(f"%{byte:{case}}" for byte in raw) for case in ("02X", "02x")}
     for lead, skip in ((0, 0), (1, 2), (2, 3)):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(b"\0" * lead + raw).decode().rstrip("=")

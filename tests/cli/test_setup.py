@@ -209,7 +209,15 @@ def test_a_copied_disk_is_another_machine_until_somebody_says_otherwise(layout, 
         ({"machine": ("m",)}, {}, ""),
         ({}, {"card": ("a",)}, ""),
     ],
-    ids=["one card changed", "cloned with its machine id", "new card, same board", "card moved to another board", "no hardware mark", "unreadable", "never set up"],
+    ids=[
+        "one card changed",
+        "cloned with its machine id",
+        "new card, same board",
+        "card moved to another board",
+        "no hardware mark",
+        "unreadable",
+        "never set up",
+    ],
 )
 def test_the_strongest_mark_that_both_have_decides(kept, now, verdict):
     assert identity.foreign(kept, now) == verdict
@@ -217,7 +225,11 @@ def test_the_strongest_mark_that_both_have_decides(kept, now, verdict):
 
 def test_marks_are_hashes_and_containers_cards_do_not_count(tmp_path):
     net = tmp_path / "sys/class/net"
-    for name, address, kind, real in (("eth0", "02:11:22:33:44:55", "0", True), ("veth1", "02:11:22:33:44:66", "0", False), ("wlan0", "02:11:22:33:44:77", "1", True)):
+    for name, address, kind, real in (
+        ("eth0", "02:11:22:33:44:55", "0", True),
+        ("veth1", "02:11:22:33:44:66", "0", False),
+        ("wlan0", "02:11:22:33:44:77", "1", True),
+    ):
         (net / name).mkdir(parents=True)
         (net / name / "address").write_text(address)
         (net / name / "addr_assign_type").write_text(kind)

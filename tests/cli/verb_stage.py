@@ -16,15 +16,13 @@ import socket
 import struct
 import subprocess
 import sys
-import syslog  # noqa: F401 - as below
 import sysconfig
+import syslog  # noqa: F401 - as below
 import tempfile
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("guard_monitor", "images")]
 
 from monitor_box import OPERATOR, PYTHON, RELEASE, REPO, SELF, Box, image, reachable, until
 
@@ -160,7 +158,10 @@ class VerbStage:
         user = {"user": AGENT, "group": AGENT, "extra_groups": []} if ROOT else {}
         with (self.folder / "agent.log").open("ab") as out:
             self.agent = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, umask=0o027, **user)
-        until(lambda: '"agent":"ok"' in self.run(["status"]).out, 30, f"the agent ({(self.folder / 'agent.log').read_text()[-1500:]})")
+        try:
+            until(lambda: '"agent":"ok"' in self.run(["status"]).out, 30, "the agent")
+        except AssertionError:
+            raise AssertionError((self.folder / "agent.log").read_text()[-3000:] + self.box.log.read_text()[-1500:]) from None
 
     def stop_agent(self):
         if self.agent is not None:
@@ -236,7 +237,7 @@ def _child(argv, files, uid, gids, network):
             code = cli.main(argv)
         except SystemExit as end:
             code = int(end.code or 0)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the fork ends here, whatever it met
             traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
