@@ -57,9 +57,13 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         common.put_json({
             "app": app, "from": now.plain() if now else None, "to": goes.plain(), "ready": watch.ready, "ms": watch.steps(), "by": door.me(),
+            "data_carried": watch.home,
         })  # fmt: skip
         return 0
     common.put(watch.line())
+    if watch.home is not None and now is not None:
+        how = "was carried home" if watch.home else "could not be carried home: what was there before stands"
+        common.put(f"{render.clean(now.version)}'s data {how}")
     if now is not None and now.id != goes.id:
         common.put(f"{render.clean(now.version)} stays, nothing returns to it by itself. Undo: edgeheal rollback {app} --undo")
     common.put(f"Recorded: {door.me()}")
@@ -90,7 +94,10 @@ def _data(now: door.Image | None, goes: door.Image) -> str:
     head = f"{render.clean(now.version)} -> {render.clean(goes.version)}" if now else f"-> {render.clean(goes.version)}"
     if now is None or now.schema == goes.schema:
         return f"{head} ({what}). Data stays as it is."
-    return f"{head} ({what}). Data as {render.clean(goes.version)} left it; {render.clean(now.version)}'s data is kept."
+    older, newer = render.clean(goes.version), render.clean(now.version)
+    if now.flags & f.I_CARRIES and now.schema > goes.schema:
+        return f"{head} ({what}). Data as {older} left it, with what {newer} carries home into it; {newer}'s data is kept."
+    return f"{head} ({what}). Data as {older} left it; {newer}'s data is kept."
 
 
 class _Watch:
@@ -100,6 +107,7 @@ class _Watch:
         self._app = app
         self._at = {"asked": time.monotonic()}
         self.ready = False
+        self.home: bool | None = None  # whether data was carried home; None: nobody had to
         self._failed = 0
 
     def hear(self, event: Event) -> None:
@@ -113,6 +121,8 @@ class _Watch:
             self.ready = True
         if event.kind == f.EV_START_FAILED:
             self._failed = event.code
+        if event.kind == f.EV_HOME:
+            self.home = event.code == 1
 
     def finish(self, guard: GuardDoor) -> None:
         """Wait for the app to be ready, a while."""

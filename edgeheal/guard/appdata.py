@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 COPY_S = 900
 MIGRATE_S = 300
+BACK_S = 60
 
 
 class AppData:
@@ -120,6 +121,28 @@ class AppData:
         if frm.data == to.data:
             return "yes"
         return str((record.get("data") or {}).get("downgrade") or "ask")
+
+    @staticmethod
+    def goes_home(frm: "Deployment", to: "Deployment", record: "Record") -> bool:
+        """Whether `frm`, the newer one, has a program that may carry its data home to `to`."""
+        return bool((record.get("data") or {}).get("back")) and frm.schema > to.schema and frm.data != to.data and to.data > 0
+
+    def home(self, app: "AppKeep", frm: "Deployment", to: "Deployment", record: "Record", tree: str) -> "Job":
+        """A generation made of `to`'s data and what `frm`'s `back` carried into it; `to`'s own when that failed. The app is gone, and the image not BAD."""
+        g = max(d.data for d in app.state.deployments.values()) + 1
+        request = {
+            "mode": "back", "source": to.data, "from": frm.data, "generation": g, "most_bytes": int(app.word.get("max_bytes") or 0),
+            "most_entries": int(app.word.get("max_inodes") or 0), "argv": [f"{tree}/files/{record['data']['back']}"], "env": _env(record, app.name),
+            "timeout_s": BACK_S,
+        }  # fmt: skip
+        try:
+            yield from self.ask(app, {"mode": "remove", "generation": g}, deadline_s=COPY_S)
+            yield from self.ask(app, request, deadline_s=COPY_S + BACK_S)
+        except Refused as refused:
+            self._parts.went_home(app.name, frm.id, refused.reason)
+            return to.data
+        self._parts.went_home(app.name, frm.id, 0)
+        return g
 
     def drop(self, app: "AppKeep", g: int) -> "Job":
         """Remove a generation that no deployment names."""

@@ -11,7 +11,8 @@ Request (see guard.child): "mode" and "folder" str (data/<app>), "generation" in
             ("" none).                                                                                   Done: {"made": bool, "seeded": bool}
   copy      "source" int, "most_bytes", "most_entries" int; "argv" [str] (migrate, or empty), "env" {}, "cwd" str, "timeout_s" int:
             <source>/ -> <generation>.part, migrate the copy, syncfs, rename.                            Done: {"bytes","entries"}
-  back      as copy's argv: run `back` of the newer image with EDGEHEAL_DATA_FROM = generation, on a copy of "source"; a failure leaves "source".
+  back      as copy, the other way: "source" is the older image's generation, "argv" the newer one's `back`, which finds the newer data in
+            EDGEHEAL_DATA_FROM ("from" int) and works on the copy in EDGEHEAL_DATA; a failure leaves everything as it was.
   remove    removes <generation> (not with "part" true) and <generation>.part.                                                  Done: {"removed": int}
   keep      "path" str (config in data), "n" int: copy to config/<n>.                                     Done: {"size","mtime"} of the live file
   restore   "path", "n": config/<n> back to the live file.                                                Done: {"size","mtime"}
@@ -184,7 +185,10 @@ def _copy(folder: int, request: dict[str, Any]) -> dict[str, Any]:
             copying.tree(read, made)
         if request.get("argv"):
             place = f"{request['folder']}/{part}"
-            _program(request, {"EDGEHEAL_DATA": place, "EDGEHEAL_DATA_FROM": f"{request['folder']}/{source}"}, place, "migrate")
+            newer = int(request.get("from", request["source"]))
+            _program(
+                request, {"EDGEHEAL_DATA": place, "EDGEHEAL_DATA_FROM": f"{request['folder']}/{newer}"}, place, str(request["mode"]).replace("copy", "migrate")
+            )
         with _opened(part, FOLDER, folder) as made:
             _sync(made)
     except (DataError, OSError):

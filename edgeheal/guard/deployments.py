@@ -214,8 +214,8 @@ class Deployments:
         draft.config = max(n, draft.config)
         self.commit(draft)
 
-    def given_up(self, image: bytes, *, target: bytes = b"", lower: bool = False) -> Move:
-        """Leave it for a GOOD one; nothing is blocked. `lower`: a person or a warrant allows a lower security counter."""
+    def given_up(self, image: bytes, *, target: bytes = b"", lower: bool = False, data: int = 0) -> Move:
+        """Leave it for a GOOD one; nothing is blocked. `lower`: a person or a warrant allows a lower security counter. `data`: what it goes on with."""
         draft = self.state.copy()
         one = draft.deployments[self.find(image).id]
         trial = one.state == TRIAL
@@ -224,6 +224,8 @@ class Deployments:
         else:
             after, duty = self._decide(one, table.E_GIVEN_UP)
         one.state, one.soak_left = after, 0
+        if data and target:
+            draft.deployments[target].data = data
         return self._back(draft, one, table.E_GIVEN_UP, duty, lower=lower or trial, target=target)
 
     def revoked(self, image: bytes, *, keep: bool) -> Move:
@@ -253,8 +255,11 @@ class Deployments:
         self._done(draft, one.id, event)
         return Move(one.id, b"" if hold else draft.run, changed=changed, hold=hold, duty=duty)
 
-    def switch(self, image: bytes, *, lower: bool = False) -> Move:
-        """Run another GOOD deployment. A lower security counter than a GOOD running one needs `lower` (a person's or a signed word)."""
+    def switch(self, image: bytes, *, lower: bool = False, data: int = 0) -> Move:
+        """Run another GOOD deployment. A lower security counter than a GOOD running one needs `lower` (a person's or a signed word).
+
+        `data`: the generation it goes on with from now on, 0 = its own.
+        """
         target = self.find(image)
         current = self.state.running
         if target.state != GOOD:
@@ -264,6 +269,7 @@ class Deployments:
         if current is not None and current.state == GOOD and target.security < current.security and not lower:
             raise Refused(reasons.NEEDS_APPROVAL, "its security counter is lower")
         draft = self.state.copy()
+        draft.deployments[image].data = data or target.data
         self._leave(draft, draft.deployments[image])
         self._done(draft, image, table.E_TRY)
         return Move(image, image, changed=True, duty=table.D_RUN)

@@ -10,6 +10,8 @@ from edgeheal.wire import guard_frames as f
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from edgeheal.guard.appkeep import AppKeep
+    from edgeheal.guard.appstate import Deployment
     from edgeheal.guard.doors import Request
     from edgeheal.guard.parts import Parts
 
@@ -48,9 +50,15 @@ class Looking:
             for one in sorted(app.state.deployments.values(), key=lambda d: -d.marked):
                 flags = f.I_RUNNING * (one.id == app.state.run) | f.I_PREVIOUS * (one.id == app.state.before)
                 flags |= f.I_ANCHOR * (anchor is not None and anchor.id == one.id) | f.I_BLOCKED * app.state.is_blocked(one.id, one.digest)
+                flags |= f.I_CARRIES * (one.id == app.state.run and self._carries(app, one))
                 left = self._parts.trials.left_s(app, one)
                 request.row(f.IMAGE_ROW.pack(
                     f.VERSION, f.ROW_IMAGE, 0, request.number, app.name.encode(), one.id, one.version.encode()[:64], one.state, one.reason, one.was,
                     flags, left, one.served, one.security, one.schema,
                 ))  # fmt: skip
         return reasons.OK
+
+    def _carries(self, app: "AppKeep", one: "Deployment") -> bool:
+        """Whether what runs may carry its data home when it is left, as far as is known without asking a child."""
+        verdict = self._parts.admission.verdict(app.state, one)
+        return verdict is not None and bool((verdict.record.get("data") or {}).get("back"))

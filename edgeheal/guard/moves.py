@@ -152,14 +152,34 @@ class Moves:
             yield from self._parts.interlock.grave("rollback", by, app.name)
         yield from self._prove(app, goes)
         self._parts.ledger.grave()
+        data = yield from self._carried(app, goes, by)
         one = app.running
-        if one is not None and one.state == TRIAL:
-            app.deployments.given_up(one.id, target=goes.id, lower=True)
-        else:
-            app.deployments.switch(goes.id, lower=True)
+        try:
+            if one is not None and one.state == TRIAL:
+                app.deployments.given_up(one.id, target=goes.id, lower=True, data=data)
+            else:
+                app.deployments.switch(goes.id, lower=True, data=data)
+        except Refused:
+            if data:
+                self.bring_up(app, by)
+            raise
         self._fresh(app)
         yield asks.stopped(self._parts.body, app.name, by)
         return (yield from self._start(app, by))
+
+    def _carried(self, app: "AppKeep", goes: "Deployment", by: int) -> "Job":
+        """The generation that an older one goes on with when the newer one that is left has a `back`: 0 = its own. The app is stopped for it."""
+        one = app.running
+        if one is None or one.state not in (TRIAL, GOOD) or one.schema <= goes.schema:
+            return 0
+        try:
+            record = (yield from self._parts.admission.prove(app.state, one, rows=False)).record
+        except Refused:
+            return 0
+        if not self._parts.data.goes_home(one, goes, record):
+            return 0
+        yield asks.stopped(self._parts.body, app.name, by)
+        return (yield from self._parts.data.home(app, one, goes, record, self.tree(app, one)))
 
     def undo(self, app: "AppKeep", by: int, *, root: bool) -> "Job":
         """Back to what ran before the last move: a GOOD one by anybody who may roll back, else as a new trial by root or a warrant."""

@@ -178,6 +178,10 @@ class Parts:
         say = back_to.hex().encode()
         self.body.doors.tell(f.pack_event(f.EV_TRIAL, code=int(good), app=app, image=image, a=reason, say=say))
 
+    def went_home(self, app: str, image: bytes, reason: int) -> None:
+        """A newer image's `back` ran on the way to an older one; a reason: its data stayed where they are."""
+        self.body.doors.tell(f.pack_event(f.EV_HOME, code=int(not reason), app=app, image=image, a=reason))
+
     def ordered(self, action: int, app: str, who: str, *, image: bytes = b"", until: int = 0) -> None:
         """An order of a person or a signed word that was accepted."""
         if action == APPROVE:

@@ -32,7 +32,7 @@ MAX_FRAME = 256
 HELLO = 1  # A P   a = highest version spoken; answer: a = boot id (8 bytes of it), b = box seconds, code; app = boundary word
 STATUS = 2  # A P   rows: one AppRow per app (or the one named)
 IMAGES = 3  # A P   rows: one ImageRow per deployment of the app
-FOLLOW = 4  # A P   from now on, events
+FOLLOW = 4  # A P   from now on, events; the agent's answer carries a timer that it sets to `a` seconds again and again: it fires when the agent is stuck
 START = 5  # A P   a: the run whose end is answered (0: none is meant); it is not started twice for that
 STOP = 6  # A P   person: wanted = stopped until a (0 = for good)
 RESTART = 7  # A P   a: the run that is meant (0: any); ALREADY when a newer one runs
@@ -100,6 +100,7 @@ EV_DAMAGED = 0xB3  # a record: code 1 damaged, 2 rebuilt, 3 of a newer version, 
 EV_FOREIGN = 0xB4  # somebody else runs its program: a = pid, text = command and user
 EV_DONE = 0xB5  # what became of a signed command: code = reason, a = ActionCode, image = command id
 EV_BOOT = 0xB6  # a witness of this boot (rows of WHY only): code = W_*, the rest as W_* say
+EV_HOME = 0xB7  # a newer image's `back` ran on the way to an older one: code 1 its data was carried home, 0 not (a = reason); image = the newer one
 
 # EV_BOOT codes, with what their a, b, c and text hold
 W_COUNT = 1  # a boots in all, b unplanned ones in the last hour of box time, c answers given to a boot loop (L_*), text the boot id
@@ -122,7 +123,7 @@ PHASES = ("stopped", "starting", "running", "stopping", "waiting", "held", "stuc
 # AppRow flags
 F_CONFIG_DIFFERS, F_HELD, F_ADOPTED, F_LATE, F_BUSY, F_CAN_RELOAD, F_READY, F_PAUSED, F_ORDERED, F_AT_ONCE = (1 << i for i in range(10))
 # ImageRow flags
-I_RUNNING, I_ANCHOR, I_BLOCKED, I_PREVIOUS = (1 << i for i in range(4))
+I_RUNNING, I_ANCHOR, I_BLOCKED, I_PREVIOUS, I_CARRIES = (1 << i for i in range(5))  # carries: it runs, and has a `back` for its data
 # EV_EXITED code flags
 X_CODE, X_SIGNAL, X_OOM, X_ORDERED, X_DONE, X_TRIAL, X_CONFIG_DIFFERS, X_CORE = (1 << i for i in range(8))
 # ORDER codes: a standing order; the next end of this run is answered by a start at once, the agent being there; that no more
