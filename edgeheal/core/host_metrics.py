@@ -10,7 +10,7 @@ DISK_FREE = "disk_free_permille"  # :label   what may still be written without r
 DISK_INODES = "disk_inodes_permille"  # :label   free inodes; not told where the file system has no fixed number
 DISK_READONLY = "disk_readonly"  # :label   1 = mounted read-only now
 MOUNT_SILENT = "mount_silent_s"  # :label   seconds since an unanswered question; 0 = answers
-MEMORY_FREE = "memory_free_permille"  # MemAvailable of MemTotal
+MEMORY_FREE = "memory_free_permille"  # MemAvailable of MemTotal; limit = MemTotal in KiB
 SWAP_FREE = "swap_free_permille"  # told only where there is swap
 PRESSURE_CPU = "pressure_cpu_permille"  # PSI "some", last 10 s
 PRESSURE_IO = "pressure_io_permille"

@@ -16,6 +16,7 @@ class Around:
     """`pressed`: the host is under pressure. `still_ns`: end of the last standstill, 0 = none. Times are monotonic ns.
 
     `working` False: it is known not to do its work (it hangs, ended, is being healed): what it does not say is no news.
+    `left_kib`: memory that the box has left, 0 = not known. `away`: the lowest layer of the way out that is down.
     `up`, `ready`, `run`, `started_ns`, `ready_ns` are of the app's present run; `wanted` False: it may be silent.
     """
 
@@ -31,6 +32,8 @@ class Around:
     pressed: bool = False
     still_ns: int = 0
     working: bool = True
+    left_kib: int = 0
+    away: str = ""
 
     @property
     def ns(self) -> int:

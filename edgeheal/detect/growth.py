@@ -4,7 +4,8 @@
 Duty: say early that a limit will be reached, and when. Healthy look-alikes: warm-up (the first grace of a run does not count, and a
 plateau flattens), a garbage collector's sawtooth (only floors count, and a height it fell back from before is no news), page cache
 (never in the figure), a burst that levels off.
-Invariants: judged anew on each run; without a known limit nothing is foretold; unknown (-1) is no sample.
+Invariants: judged anew on each run; memory without a limit of its own is foretold against what the box has left, the rest without a limit not at
+all; unknown (-1) is no sample.
 """
 
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from edgeheal.detect.slope import Track, theil_sen
 HALF = 0.5  # of the limit: below it nothing is said
 MOST = 0.7  # of the limit: from here on a steady slope is enough
 STEADY = 0.7  # the last third must grow at least so much of the whole's slope
+BOX_SHARE = 0.9  # of what the box has left: its last tenth is needed by others
 CALM = 0.8  # of the value at the alarm: back below it, the growth is over
 
 
@@ -56,9 +58,11 @@ def sampled(mem: dict[str, Growth], signal: Usage, around: Around) -> tuple[Symp
     if not around.up or (signal.run and around.run and signal.run != around.run):
         return ()
     tasks = around.spec.tasks
+    own_kib = signal.limit_kib if signal.limit_kib > 0 else around.spec.memory_kib
+    most_kib = own_kib or (round(signal.memory_kib + BOX_SHARE * around.left_kib) if around.left_kib > 0 else 0)
     found: list[Symptom] = []
     for name, value, limit in (
-        ("memory", signal.memory_kib, signal.limit_kib if signal.limit_kib > 0 else around.spec.memory_kib),
+        ("memory", signal.memory_kib, most_kib),
         ("fds", signal.fds, signal.fds_limit if signal.fds_limit > 0 else around.spec.files),
         ("threads", signal.threads, tasks),
         ("children", signal.children, tasks),

@@ -65,7 +65,10 @@ ROWS: dict[str, Row] = {
 
 @dataclass(slots=True)
 class Host:
-    """`held`: metric -> samples in a row beyond its limit; `on`: metric -> when it began; `grave`: those at the second limit."""
+    """`held`: metric -> samples in a row beyond its limit; `on`: metric -> when it began; `grave`: those at the second limit.
+
+    `left_kib`: memory that the box has left, 0 = not known.
+    """
 
     held: dict[str, int] = field(default_factory=dict)
     on: dict[str, int] = field(default_factory=dict)
@@ -76,6 +79,7 @@ class Host:
     stepped_s: float = 0.0
     untrusted_ns: int = 0
     untrusted: bool = False
+    left_kib: float = 0.0
 
 
 def pressed(mem: Host) -> bool:
@@ -95,6 +99,8 @@ def sampled(mem: Host, signal: HostSample, around: Around) -> tuple[Symptom, ...
         return _trust(mem, around, trusted=signal.value > 0)
     if name == names.CLOCK_STEP:
         return _stepped(mem, signal.value, around)
+    if name == names.MEMORY_FREE and signal.limit > 0:
+        mem.left_kib = signal.value * signal.limit / 1_000
     row = ROWS.get(name)
     if row is None:
         return ()

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeheal.core import signal as sig
+from edgeheal.core.kinds import SymptomKind
 from edgeheal.core.now import NS
 from edgeheal.core.symptom import Symptom
-from edgeheal.detect import boot, busy, exits, foreign, growth, hang, host, itself, kernel, limits, lines, link, logs, probes, sensors, used
+from edgeheal.core.values import replace
+from edgeheal.detect import boot, busy, exits, foreign, growth, hang, host, itself, kernel, limits, lines, link, logs, phases, probes, sensors, used
 from edgeheal.detect.around import Around
 from edgeheal.detect.boot import Boots
 from edgeheal.detect.busy import Busy
@@ -26,6 +28,7 @@ from edgeheal.detect.kernel import Kernel
 from edgeheal.detect.limits import Limits
 from edgeheal.detect.link import Link
 from edgeheal.detect.logs import Log
+from edgeheal.detect.phases import Phases
 from edgeheal.detect.probes import Probe
 from edgeheal.detect.sensors import Sensor
 from edgeheal.detect.used import Used
@@ -43,6 +46,7 @@ class AppSenses:
     grown: dict[str, Growth] = field(default_factory=dict)
     full: Limits = field(default_factory=Limits)
     sensed: dict[str, Sensor] = field(default_factory=dict)
+    phases: Phases = field(default_factory=Phases)
     hands: Foreign = field(default_factory=Foreign)
     log: Log = field(default_factory=Log)
     usage_ns: int = 0
@@ -88,7 +92,12 @@ class Senses:
 def _usage(mem: AppSenses, signal: sig.Usage, around: Around) -> Found:
     mem.usage_ns = around.ns
     used.sampled(mem.used, signal, around.ns)
-    found = growth.sampled(mem.grown, signal, around) + limits.sampled(mem.full, signal, around)
+    phases.sampled(mem.phases, signal.run, signal.memory_kib, around.away, around.ns)
+    grown = growth.sampled(mem.grown, signal, around)
+    while_ = phases.told(mem.phases) if grown else ()
+    if while_:
+        grown = tuple(replace(s, evidence=(*s.evidence[:1], *while_, *s.evidence[1:])) if s.on and s.kind is SymptomKind.MEMORY_GROWTH else s for s in grown)
+    found = grown + limits.sampled(mem.full, signal, around)
     return found + busy.sampled(mem.work, signal, around, progress=_progress(mem, around))
 
 

@@ -172,6 +172,9 @@ def growing(s: Scene) -> Iterator[Word]:
     """A growth that is on explains an end, a hang, or a failing probe better than its own words do."""
     for symptom in s.symptoms:
         cause = _GROWTH.get(symptom.kind)
+        for fact in symptom.evidence if cause is not None else ():
+            if fact.code is E.GROWS_WHILE:
+                yield Word(C.APP_MEMORY, 1.5, fact)
         if cause is not None and s.symptom.kind in _APP_DOWN:
             yield Word(cause, 240.0, symptom.evidence[0] if symptom.evidence else None)
 

@@ -17,6 +17,7 @@ from edgeheal.core.now import NS, Now
 from edgeheal.core.values import replace
 from edgeheal.detect.around import Around
 from edgeheal.detect.host import pressed
+from edgeheal.detect.link import lowest
 from edgeheal.engine import severity
 from edgeheal.engine.state import CLOSED_MOST, Pending, State
 from edgeheal.recover import app as apps_
@@ -110,6 +111,8 @@ class Turn:
             pressure,
             self.still_ns,
             app.state in _WORKING and not self._doubtful(name),
+            round(self.state.senses.box.host.left_kib),
+            lowest(self.state.senses.box.link),
         )
 
     def _doubtful(self, name: str) -> bool:

@@ -76,7 +76,7 @@ class Load:
         total = table.get("MemTotal", 0)
         if total:
             free = table.get("MemAvailable", table.get("MemFree", 0) + table.get("Cached", 0))
-            self._tell(names.MEMORY_FREE, free * 1000 / total)
+            self._emit(HostSample(names.MEMORY_FREE, round(free * 1000 / total, 3), float(total)))
         if table.get("SwapTotal", 0):
             self._tell(names.SWAP_FREE, table.get("SwapFree", 0) * 1000 / table["SwapTotal"])
 
