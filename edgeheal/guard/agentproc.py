@@ -3,7 +3,7 @@
 
 Duty: start it as its own user, start it again when it ends (soon, then ever more seldom, for ever), end it when its own loop is silent too long.
 Invariants: one agent at a time (one that an older guard started is taken over, by pid and start ticks); its death touches no app; the
-guard feeds it nothing and believes it nothing.
+guard feeds it nothing and believes it nothing; at rest it does not wake us: it sets anew a timer of the kernel that we share, and that fires when it is stuck.
 Light on purpose: the resident guard imports it.
 """
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from edgeheal.guard.body import Body
     from edgeheal.guard.doors import Client
-    from edgeheal.guard.loop import Timer
 
 FIRST_S = 0.2
 MOST_S = 60.0
 HEALTHY_NS = 120 * NS
 STUCK_LEAST_S = 5
+GRACE_S = 2
 START_S = 20  # from its start, or the end of its connection, to being there
 
 
@@ -42,14 +42,16 @@ class AgentProcess:
         self._pidfd = -1
         self._started_ns = 0
         self._wait_s = FIRST_S
-        self._stuck: Timer | None = None
-        self._beat_ns = 0
+        self._timer = kernel.timer()
+        self._suspected_ns = 0
         self._ending = False
         self._refused = 0
         self._follows_yet = False
         self.on_end: list[Callable[[], None]] = []  # told of a process of ours that ended before it ever followed
         body.doors.on_agent.append(self._follows)
         body.loop.on_still.append(lambda _: self._arm())
+        if self._timer >= 0:
+            body.loop.watch(self._timer, self._silent)
 
     def begin(self) -> None:
         """Take over the one that runs, or start one."""
@@ -78,8 +80,12 @@ class AgentProcess:
 
     def beat(self, client: "Client") -> None:
         """Its loop is alive."""
-        self._beat_ns = time.monotonic_ns()
         self._arm()
+
+    def shared(self) -> "tuple[int, int]":
+        """The timer's descriptor for the agent, and to how many seconds it shall set it each time; (-1, 0) when nobody is judged."""
+        limit = self._limit_s()
+        return (os.dup(self._timer), limit) if limit and self._timer >= 0 else (-1, 0)
 
     def _spawns(self) -> bool:
         return bool((self._body.config.get("agent") or {}).get("spawn")) and not self._ending
@@ -149,21 +155,27 @@ class AgentProcess:
         return max(limit, START_S) if self._pid else 0
 
     def _arm(self) -> None:
-        """One timer: it looks at the last beat when it fires."""
-        limit = self._limit_s()
-        self._beat_ns = time.monotonic_ns()
-        if limit and self._stuck is None:
-            self._stuck = self._body.loop.after(limit, self._look)
+        """Its time counts from now."""
+        self._suspected_ns = 0
+        kernel.timer_set(self._timer, self._limit_s())
 
-    def _look(self) -> None:
-        self._stuck = None
-        limit = self._limit_s()
-        silent_s = (time.monotonic_ns() - self._beat_ns) / NS
-        if not limit:
+    def _silent(self, fd: int, events: int) -> None:
+        """The time is over. Once more a little: a box that stood still gives it a chance to say that it is alive."""
+        try:
+            os.read(fd, 8)
+        except OSError:
+            return  # set anew in between
+        now = time.monotonic_ns()
+        if not self._limit_s():
             return
-        if silent_s < limit:
-            self._stuck = self._body.loop.after(limit - silent_s, self._look)
+        if not self._suspected_ns or now - self._suspected_ns > 2 * GRACE_S * NS:
+            self._suspected_ns = now
+            kernel.timer_set(self._timer, GRACE_S)
             return
+        self._end_stuck()
+        self._arm()
+
+    def _end_stuck(self) -> None:
         following = self._body.doors.agents()
         for client in following:
             if client.uid == os.geteuid() or self._body.boundary != "none":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The few words of the kernel that Python's light modules do not speak.
 
-Duty: prctl, unshare, mount, inotify, holes in files, the exit status behind a pidfd; signals by name. It decides nothing.
+Duty: prctl, unshare, mount, inotify, timers, holes in files, the exit status behind a pidfd; signals by name. It decides nothing.
 Invariants: a call that the kernel does not know says so (False, None), it never raises; no `ctypes`, `signal` or `enum` is loaded
 (they cost the resident guard 1.3 MB). Sources: prctl(2), unshare(2), inotify(7), linux/pidfd.h of 6.15.
 Light on purpose: the resident guard imports it.
@@ -86,6 +86,16 @@ def punch(fd: int, start: int, length: int) -> bool:
     """Free this part of a file; its size and what lies elsewhere stay. False: the file system cannot."""
     words = (fd, FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE, _Long(start), _Long(length))
     return _call("fallocate64", *words) == 0 or _call("fallocate", *words) == 0  # musl has the second one only, 64 bits wide
+
+
+def timer() -> int:
+    """A new timer descriptor, readable once its time is over; -1 when there is none to have. Whoever has it may set it anew."""
+    return _call("timerfd_create", 1, IN_NONBLOCK | IN_CLOEXEC)  # 1: monotonic; the flags are open's, as inotify's
+
+
+def timer_set(fd: int, seconds: int) -> bool:
+    """So long from now; 0: never."""
+    return _call("timerfd_settime", fd, 0, struct.pack("@4l", 0, 0, seconds, 0), None) == 0
 
 
 def inotify() -> int:

@@ -53,8 +53,9 @@ class RunVerbs:
         return reasons.OK
 
     def _follow(self, request: "Request") -> None:
-        request.answer()
         self._body.doors.follow(request.client)
+        fd, seconds = self._body.agent.shared() if request.client.rank == doors.AGENT else (-1, 0)
+        request.answer(a=seconds, fd=fd)
 
     def _refusal(self, request: "Request") -> int:
         """What stands in the way of the agent's word: a pause, or a person who stopped it."""

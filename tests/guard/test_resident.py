@@ -3,7 +3,9 @@
 
 import os
 import select
+import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -59,6 +61,34 @@ def test_at_rest_nothing_wakes_the_guard(box):
     box.start(door=False)
     until(lambda: box.row("app-4")["phase"] == f.PHASE_RUNNING)
     until(lambda: steady(box.process.pid), seconds=20, what="rest")
+
+
+def test_a_living_agent_does_not_wake_the_guard_and_a_stuck_one_is_ended(box):
+    box.config('[guard]\nspawn_agent = false\nstuck = "11s"')
+    box.app("one", argv=["/bin/sleep", "1000"])
+    box.start(door=False)
+    code = (
+        "import sys, time, signal; sys.path[:0] = [sys.argv[1]]\nfrom edgeheal.adapters.guard_client import GuardClient\nfrom edgeheal.agent.loop import Loop\n"
+        "loop = Loop(lambda _: None); client = GuardClient(sys.argv[2], lambda _: None, heartbeat_s=0.2)\nloop.add('guard', client); loop.run(lambda: None)\n"
+    )
+    from tests.guard.conftest import PACKAGE
+
+    words = [sys.executable, "-c", code, PACKAGE, str(box.root / "run/edgeheal/guard-agent.sock")]
+    agent = subprocess.Popen(words)
+    try:
+        until(lambda: follows(box.root), what="the agent")
+        until(lambda: steady(box.process.pid), seconds=20, what="rest, with five heartbeats a second")
+        os.kill(agent.pid, signal.SIGSTOP)
+        agent.wait(25)
+        assert agent.returncode == -signal.SIGKILL
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+def follows(root):
+    with open("/proc/net/unix") as file:
+        return file.read().count(f"{root}/run/edgeheal/guard-agent.sock") > 1
 
 
 def steady(pid):
