@@ -81,7 +81,7 @@ def _bogus(d: Device) -> None:
 def _bad_medium(d: Device) -> None:
     """Write to a device whose backing has no more room: the kernel reports errors of the medium."""
     device = "/dev/" + d.world.loops[-1].removeprefix("/dev/")
-    for n in range(4):
+    for n in range(6):
         run("dd", "if=/dev/zero", f"of={device}", "bs=1M", "count=1", f"seek={4 + n}", "oflag=direct", check=False)
         time.sleep(CALM_LOG_S)
 
@@ -212,9 +212,6 @@ BOX_FAULTS: tuple[Fault, ...] = (
     fault("the box runs out of pids", "", "HOST_PIDS", "APP_THREADS", _crowd, _crowd_over),
     fault("too hot", "", "TEMPERATURE", "THERMAL", lambda d: d.world.temperature(99.0), lambda d: d.world.temperature(51.0), subject="cpu"),
     fault("slowed down by its firmware", "", "TEMPERATURE", "THERMAL", lambda d: d.world.throttled(0x4), lambda d: d.world.throttled(0)),
-    fault("the firmware sees a weak supply", "", "UNDERVOLTAGE", "SUPPLY", lambda d: d.world.throttled(0x1), lambda d: d.world.throttled(0)),
-    fault("five symptoms, one weak supply", "", "UNDERVOLTAGE", "SUPPLY", _weak_supply, _strong_supply, apps=("meter", "camera", "logger", "historian"),
-          takes=("meter", "camera", "logger", "historian"), settle_s=2.0),
     fault("a USB port resets again and again", "", "USB_RESET", "BUS", _kernel(USB, 3), subject="1-1.2"),
     fault("tasks wait for minutes in the kernel", "", "KERNEL_FAULT", "DEVICE_IO", _kernel(TASK, 3)),
     fault("a processor is stuck in the kernel", "", "KERNEL_FAULT", "KERNEL", _kernel(LOCKUP, 2), subject="CPU"),
@@ -233,4 +230,7 @@ BOX_FAULTS: tuple[Fault, ...] = (
     fault("the guard is killed", "", "GUARD_LOST", "GUARD", _guard_killed, lambda d: d.stage.programs["guard"].again()),
     fault("the agent's own medium is read-only", "", "AGENT_SELF", "DISK_FAULT AGENT", _remount(3, "ro"), _remount(3, "rw"), settle_s=2.5),
     fault("the agent's own medium does not answer", "", "AGENT_SELF", "DEVICE_IO", _freeze_agent, lambda d: run("fsfreeze", "-u", str(d.mounts[3])), apps=("camera",), limit_s=30),
+    fault("the firmware sees a weak supply", "", "UNDERVOLTAGE", "SUPPLY", lambda d: d.world.throttled(0x1), lambda d: d.world.throttled(0)),
+    fault("five symptoms, one weak supply", "", "UNDERVOLTAGE", "SUPPLY", _weak_supply, _strong_supply, apps=("meter", "camera", "logger", "historian"),
+          takes=("meter", "camera", "logger", "historian"), settle_s=2.0),
 )  # fmt: skip

@@ -294,7 +294,7 @@ class Device:
 
         def fits(event: Event) -> bool:
             return (
-                event["event"] == "incident" and event["app"] == app and event["symptom"] in symptoms and event["state"] != "RESOLVED"
+                event.get("event") == "incident" and event["app"] == app and event["symptom"] in symptoms and event["state"] != "RESOLVED"
                 and (not subject or subject in event["subject"])
             )  # fmt: skip
 

@@ -100,8 +100,8 @@ def _port_free(d: Device) -> None:
 
 def _again_and_again(d: Device) -> None:
     for _ in range(5):
-        d.kill("camera", signal.SIGTERM)
-        d.at_rest(("camera",), 3.0)
+        d.kill("logger", signal.SIGTERM)
+        time.sleep(1.5)
 
 
 def _oom(d: Device) -> None:
@@ -177,14 +177,14 @@ APP_FAULTS: tuple[Fault, ...] = (
     fault("leaks descriptors, and says it cannot resolve", "uplink", "FD_GROWTH", "APP_DESCRIPTORS", says("uplink", "fds 8"), limit_s=30),
     fault("leaks descriptors until it ends of it", "camera", "EXIT FD_GROWTH", "APP_DESCRIPTORS", says("camera", "fds-and-go 12")),
     fault("leaks threads", "camera", "THREAD_GROWTH", "APP_THREADS", says("camera", "threads 5")),
-    fault("leaks children", "logger", "CHILD_GROWTH THREAD_GROWTH", "APP_THREADS", says("logger", "children 5")),
+    fault("leaks children", "logger", "CHILD_GROWTH THREAD_GROWTH", "APP_THREADS", says("logger", "children 8"), limit_s=35),
     fault("never gets ready", "meter", "START_SLOW", "APP_HANG", _always("meter", "never"), _well("meter")),
     fault("ends at each start", "historian", "CRASH_LOOP", "APP_CRASH", _always("historian", "exit 4"), _well("historian"), limit_s=30),
     fault("a config it cannot read", "camera", "EXIT CRASH_LOOP START_FAILED", "APP_CONFIG", _bad_config("camera")),
     fault("a new image that crashes", "camera", "TRIAL_FAILED", "APP_IMAGE", _upgrade("camera crash")),
     fault("a new image that runs, but is sick", "uplink", "TRIAL_FAILED PROBE_FAILED", "APP_IMAGE", _upgrade("uplink sick"), limit_s=30),
     fault("its port is taken", "camera", "PORT_HELD EXIT CRASH_LOOP", "PORT_HELD", _port_taken, _port_free, settle_s=2.0),
-    fault("restarted by a stranger, again and again", "camera", "FOREIGN_RESTARTS", "FOREIGN_HAND", _again_and_again, limit_s=30),
+    fault("restarted by a stranger, again and again", "logger", "FOREIGN_RESTARTS", "FOREIGN_HAND", _again_and_again, limit_s=30),
     fault("what it needs never comes up", "uplink", "EXIT", "DEPENDENCY", _needs_down, _needs_back, apps=("uplink", "historian"), settle_s=0.5),
     fault("waits in the kernel and cannot be ended", "logger", "UNKILLABLE", "DEVICE_IO", _frozen, _thaw, settle_s=0.5, limit_s=30),
 )

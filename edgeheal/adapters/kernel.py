@@ -75,7 +75,7 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("fs_error", r"^FAT-fs \(" + _DEVICE + r"\): (?:error|Volume was not properly)"),
         ("fs_error", r"^(?P<subject>UBIFS|SQUASHFS|EROFS)(?: error|: .*error| \w+ error)"),
         ("fs_error", r"^Aborting journal on device " + _DEVICE),
-        ("io_error", r"^(?:[\w ()-]+: )?(?:[Bb]uffer I/O error on (?:dev|device)|I/O error,? dev|critical \w+ error, dev|print_req_error: .* dev) " + _DEVICE),
+        ("io_error", r"^(?:[\w ()-]+: )?(?:[Bb]uffer I/O error on (?:dev|device)|I/O error,? dev|critical [a-z ]{1,40} error, dev|print_req_error: .* dev) " + _DEVICE),
         ("io_error", r"^(?P<subject>mmc\d+): .*(?:[Ee]rror|[Tt]imeout|timed out|never left busy)"),
         ("io_error", r"^nvme (?P<subject>nvme\d+): (?:I/O .*timeout|controller is down|Device not ready)"),
         ("io_error", r"^(?P<subject>ata\d+)(?:\.\d+)?: (?:failed command|hard resetting|SError|exception)"),

@@ -28,7 +28,9 @@ TELLING = (
     SymptomKind.PROBE_FAILED,
 )  # fmt: skip
 _SCARCE = {host_metrics.HOST_FDS: "descriptors", host_metrics.HOST_PIDS: "pids"}
-_RANK = {kind: at for at, kind in enumerate(TELLING)}
+_LIFE = frozenset(TELLING)
+# a change of scale takes a value out of its range, too, and a default is often one
+_RANK = {kind: at for at, kind in enumerate((*TELLING, SymptomKind.SENSOR_SCALE, SymptomKind.SENSOR_DEFAULT))}
 
 
 def telling(case: Case) -> Symptom:
@@ -170,6 +172,6 @@ def same_time(turn: Turn, case: Case) -> tuple[str, ...]:
     window_ns = round(turn.policy.group_window_s * NS)
     opened = case.incident.opened_ns
     others = {
-        c.app for c in turn.cases.values() if c.app and c.app != case.app and abs(c.incident.opened_ns - opened) <= window_ns and c.incident.symptom in _RANK
+        c.app for c in turn.cases.values() if c.app and c.app != case.app and abs(c.incident.opened_ns - opened) <= window_ns and c.incident.symptom in _LIFE
     }
     return tuple(sorted(others))

@@ -213,6 +213,16 @@ def _add(turn: Turn, case: Case, symptom: Symptom) -> None:
     outcome.again(turn, case, symptom)
     if _passes(symptom):
         outcome.calm(turn, turn.cases[case.number])
+    elif turn.cases[case.number].incident.state in outcome.SLOW or turn.cases[case.number].remedy is RemedyKind.HOLD:
+        _thought_over(turn, turn.cases[case.number])
+
+
+def _thought_over(turn: Turn, case: Case) -> None:
+    """A case that waits for a person, for its slow retry, or for something to pass, has one more symptom: who is to blame now, and is there an answer to that?"""
+    before = case.incident.causes[:1]
+    case = diagnosed(turn, case)
+    if before and case.incident.causes and before[0].kind is not case.incident.causes[0].kind and case.incident.state is IncidentState.ESCALATED:
+        turn.keep(replace(case, wait_ns=0))
 
 
 def _apart(turn: Turn, case: Case, symptom: Symptom) -> bool:
