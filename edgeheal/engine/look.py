@@ -4,7 +4,10 @@
 Duty: gather. It judges nothing. Invariant: ages are of now; what was never seen is -1.
 """
 
+from typing import Any
+
 from edgeheal.core import host_metrics
+from edgeheal.core.app import AppSpec
 from edgeheal.core.deployment import TRIAL
 from edgeheal.core.kinds import SENSOR_SYMPTOMS, ChangeKind, Outcome, RemedyKind, SymptomKind
 from edgeheal.core.now import NS
@@ -97,21 +100,12 @@ def of_case(turn: Turn, case: Case) -> Scene:
     if trouble == "held":
         holder = sensing.holder_of(turn, line)
     if app is None:
-        return Scene(
-            symptom,
-            case.signs,
-            of_host(turn),
-            sensors=n_sensors,
-            sensors_bad=bad_sensors,
-            port_holder=holder,
-            line=trouble,
-            greediest=greediest(turn, symptom.kind),
-        )
+        most = greediest(turn, symptom.kind)
+        return Scene(symptom, case.signs, of_host(turn), sensors=n_sensors, sensors_bad=bad_sensors, port_holder=holder, line=trouble, greediest=most)
     senses = turn.state.senses.of(app.name)
     spec = turn.spec(app.name)
     down = tuple(n for n in hard_needs(spec, "app") if (other := turn.apps.get(n)) is not None and other.known and not other.ready)
     alive = _alive(turn, app, senses, case)
-    last = senses.used.run == app.run and 0 <= turn.ns - senses.used.at_ns < ALIVE_NS
     vain = any(t.kind in (RemedyKind.RESTART, RemedyKind.CLEAN_RESTART) and t.outcome is Outcome.FAILED for t in case.incident.tried)
     failed_run = symptom.kind in (SymptomKind.EXIT, SymptomKind.CRASH_LOOP, SymptomKind.OOM_KILL)
     return Scene(
@@ -142,17 +136,22 @@ def of_case(turn: Turn, case: Case) -> Scene:
         restarted_in_vain=vain,
         fds_full=senses.full.fds_on,
         line=trouble,
-        cpu_permille=senses.used.cpu_permille if last and app.up else -1,
-        wait_d=senses.used.wait_d if last and app.up else "",
-        fds=senses.used.fds if last else -1,
-        fds_limit=senses.used.fds_limit if last else -1,
-        fds_share=used.fds_share(senses.used) if last else -1.0,
-        memory_kib=senses.used.memory_kib if last else -1,
-        memory_limit_kib=(spec.memory_kib or senses.used.limit_kib) if last else -1,
+        **_last_sample(turn, app, senses.used, spec),
         start_reason=senses.ends.start_reason,
         start_errno=senses.ends.start_errno,
         wchan=next((s.detail for s in case.signs if s.kind is SymptomKind.UNKILLABLE), ""),
     )
+
+
+def _last_sample(turn: Turn, app: App, seen: used.Used, spec: AppSpec) -> dict[str, Any]:
+    """What the run used when it was looked at last, if that is not long ago; its processor and its waiting only while it is up."""
+    if seen.run != app.run or not 0 <= turn.ns - seen.at_ns < ALIVE_NS:
+        return {}
+    figures: dict[str, Any] = {
+        "fds": seen.fds, "fds_limit": seen.fds_limit, "fds_share": used.fds_share(seen), "memory_kib": seen.memory_kib,
+        "memory_limit_kib": spec.memory_kib or seen.limit_kib,
+    }  # fmt: skip
+    return figures | {"cpu_permille": seen.cpu_permille, "wait_d": seen.wait_d} if app.up else figures
 
 
 def _alive(turn: Turn, app: App, senses: AppSenses, case: Case) -> int:
