@@ -29,6 +29,7 @@ VERBS: dict[RemedyKind, Verb] = {
 # conditions of the box that a peripheral's power may end; all others are waited out or need a person
 BOX_CURABLE = frozenset({SymptomKind.MOUNT_HANG})
 POWER_HELPS = frozenset({SymptomKind.SENSOR_MISSING, SymptomKind.SENSOR_STUCK, SymptomKind.SENSOR_DEFAULT})
+BY_NEW_RUN = frozenset({R.RELOAD, R.RESTART, R.CLEAN_RESTART, R.RESTART_GROUP})
 ASK_COST = 150.0
 OF_APP = frozenset({k for k in CauseKind if k.name.startswith("APP_")})
 SLOW = frozenset({R.LOOK_AGAIN, R.RELOAD})
@@ -103,6 +104,8 @@ def pick(turn: Turn, case: Case, app: App | None) -> RemedyKind:
     for remedy in VERBS:
         if helps.get(remedy, 0.0) < PRIOR_LEAST or (spared and remedy in APP_WIDE) or (remedy is R.POWER_CYCLE and not _wakes(case)):
             continue
+        if remedy in BY_NEW_RUN and all(s.kind is SymptomKind.SENSOR_SCALE for s in case.signs):
+            continue  # no new run of the same image brings back a unit
         p = posterior(helps[remedy], *turn.state.learned.tries(case.incident.fingerprint, remedy))
         if p <= (SLOW_LEAST if remedy in SLOW else P_LEAST) or not usable(turn, case, stand, remedy):
             continue
