@@ -17,6 +17,7 @@ from dataclasses import fields
 from enum import IntEnum
 from typing import Any
 
+import generate_faces
 import watched
 
 from edgeheal.cli.main import VERBS
@@ -115,7 +116,11 @@ def guard_page() -> str:
     rows: dict[str, tuple[int, str]] = {}
     for match in re.finditer(r"^([A-Z][A-Z_]+) = (?:0x)?[0-9A-Fa-f]+(?: *# *(.*))?$", source, re.MULTILINE):
         rows[match[1]] = (numbers[match[1]], match[2] or "")
-    verbs = [(f"`{n}`", v, *_doors(doc)) for n, (v, doc) in rows.items() if v in guard_frames.VERBS and n not in ("VERSION", "MAX_FRAME")]
+    witnesses = [(f"`{n}`", str(v), doc) for n, (v, doc) in rows.items() if n.startswith("W_")]
+    verbs = [
+        (f"`{n}`", v, *_doors(doc)) for n, (v, doc) in rows.items()
+        if v in guard_frames.VERBS and n not in ("VERSION", "MAX_FRAME") and not n.startswith("W_")
+    ]  # fmt: skip
     events = [(f"`{n}`", f"0x{v:02X}", doc) for n, (v, doc) in rows.items() if n.startswith("EV_")]
     doc = inspect.getdoc(guard_frames) or ""
     intro = (
@@ -123,7 +128,9 @@ def guard_page() -> str:
         "agent, P a person of group `edgeheal`, R root or a warrant.\n"
     )
     verb_table, event_table = table(("verb", "number", "who", "fields"), verbs), table(("event", "number", "fields"), events)
-    return "\n".join(["# Guard frames\n", intro, f"```text\n{doc}\n```\n", "## Verbs\n", verb_table, "## Events\n", event_table])
+    witness_table = table(("witness", "code", "fields"), witnesses)
+    parts = [intro, f"```text\n{doc}\n```\n", "## Verbs\n", verb_table, "## Events\n", event_table, "## Witnesses of a boot\n", witness_table]
+    return "\n".join(["# Guard frames\n", *parts])
 
 
 def _doors(comment: str) -> tuple[str, str]:
@@ -216,7 +223,8 @@ def _helps(parser: argparse.ArgumentParser) -> list[str]:
 
 PAGES: dict[str, Callable[[], str]] = {
     "config.md": config_page, "guard-frames.md": guard_page, "reasons.md": reasons_page, "numbers.md": words_page, "state-tables.md": tables_page,
-    "command-line.md": cli_page, "watched.md": watched_page,
+    "command-line.md": cli_page, "watched.md": watched_page, "verbs.md": generate_faces.verbs_page,
+    "mqtt.md": generate_faces.mqtt_page,
 }  # fmt: skip
 
 

@@ -15,12 +15,12 @@ from edgeheal.adapters.disk import FolderDisk
 from edgeheal.adapters.guard_client import GuardDoor
 from edgeheal.cli import render
 from edgeheal.config.last_good import in_force
-from edgeheal.core import deployment, words
+from edgeheal.core import deployment, reasons, words
 from edgeheal.core.errors import AgentUnreachableError, EdgeHealError
 from edgeheal.core.incident import Incident
 from edgeheal.core.kinds import Shown
 from edgeheal.core.layout import Layout
-from edgeheal.wire import guard_frames, guard_signals, summary
+from edgeheal.wire import boot_facts, guard_frames, guard_signals, summary
 
 _RUNNING = {guard_frames.PHASE_STARTING, guard_frames.PHASE_RUNNING, guard_frames.PHASE_STOPPING, guard_frames.PHASE_STUCK}
 
@@ -30,11 +30,12 @@ def status(layout: Layout) -> dict[str, Any]:
     device, place, names = _config(layout)
     notes = ["the agent does not answer: apps go on running, the guard starts them again when they end"]
     rows: list[dict[str, Any]] = []
-    boundary, guard = "unknown", "ok"
+    boundary, guard, boot = "unknown", "ok", ""
     try:
         with GuardDoor(layout.guard_socket, timeout_s=5) as door:
             boundary = door.hello.boundary
             rows = _rows(door)
+            boot = _boot(door)
     except AgentUnreachableError as fault:
         guard = "gone"
         notes = [f"neither agent nor guard answers ({fault.message}): what is shown comes from the files"]
@@ -45,7 +46,7 @@ def status(layout: Layout) -> dict[str, Any]:
     order = (Shown.NEEDS_YOU, Shown.UNKNOWN, Shown.HEALING, Shown.PAUSED)
     shown = next((words.SHOWN[kind] for kind in order if words.SHOWN[kind] in states), words.SHOWN[Shown.OK if rows else Shown.UNKNOWN])
     return {
-        "device": device, "place": place, "shown": shown if guard == "ok" else words.SHOWN[Shown.UNKNOWN], "up_s": _up_s(), "boot_reason": "",
+        "device": device, "place": place, "shown": shown if guard == "ok" else words.SHOWN[Shown.UNKNOWN], "up_s": _up_s(), "boot_reason": boot,
         "agent": "unreachable", "agent_pid": 0, "guard": guard, "boundary": boundary, "apps": rows, "box": [],
         "fleet": {"up": False, "waiting": None, "dropped": None, "text": "unknown: the agent tells the fleet"},
         "today": {"counts": {}, "parts": ["unknown without the agent"]}, "notes": notes, "next": "edgeheal doctor",
@@ -58,6 +59,15 @@ def _config(layout: Layout) -> tuple[str, str, list[str]]:
     except EdgeHealError:
         return "this device", "", []
     return config.device.id or "this device", config.device.place, sorted(config.apps)
+
+
+def _boot(door: GuardDoor) -> str:
+    """Why it booted, "" from a guard that does not tell."""
+    try:
+        answer = door.ask(guard_frames.WHY)
+    except AgentUnreachableError:
+        return ""
+    return boot_facts.signal(boot_facts.of_rows(answer.rows)).verdict if answer.reason == reasons.OK else ""
 
 
 def _rows(door: GuardDoor) -> list[dict[str, Any]]:
