@@ -2,15 +2,15 @@
 """A hostile agent: thousands of well-formed verbs at its own door move nothing that a restart could not undo."""
 
 import os
-import random
 from pathlib import Path
 
 from monitor_box import Box, image, until
 
 from edgeheal.core.deployment import GOOD
+from edgeheal.lab.hostile import Hostile
 from edgeheal.wire import guard_frames as f
 
-LIGHT = [v for v in f.VERBS if v not in (f.HELLO, f.FOLLOW, f.OPEN_LOG, f.PROBE)]
+VERBS = 1_500
 
 
 def rss_kib(pid):
@@ -22,7 +22,6 @@ def below(folder):
 
 
 def test_no_unwarranted_image_runs_and_no_budget_is_exceeded(tmp_path):
-    rng = random.Random(11)
     with Box(tmp_path, apps=("demo", "other"), guard='reboots = true\n[guard.budgets]\nrollback = ["3 in 7d"]\nreboot = ["1 in 6h"]') as box:
         ran = tmp_path / "reboots"
         hook = Path(box.layout.hooks) / "reboot.d" / "10"
@@ -36,19 +35,16 @@ def test_no_unwarranted_image_runs_and_no_budget_is_exceeded(tmp_path):
         trust = below(box.layout.trust) if os.path.isdir(box.layout.trust) else {}
         images = [one.id, two.id, three.id, bytes(32), os.urandom(32)]
         apps = ["demo", "other", "nobody", "", "../../etc", "power-cycle", "reboot"]
-        accepted = 0
-        with box.agent() as agent:
-            for n in range(1500):
-                verb = rng.choice(LIGHT if n % 3 else [f.STATUS, f.IMAGES, f.BUDGETS, f.CHALLENGE, f.HOLD_SOAK, f.HEARTBEAT])
-                fd = os.memfd_create("x") if verb in (f.IMPORT, f.PRESENT, f.SET_CONFIG, f.SET_SECRET, f.TRUST) else -1
-                answer = agent.ask(verb, app=rng.choice(apps), image=rng.choice(images), a=rng.choice([0, 1, 2, 2**63]), b=rng.randrange(3), fd=fd)
-                accepted += answer.reason == 0
-                if fd >= 0:
-                    os.close(fd)
-                if n == 300:
-                    before = rss_kib(box.process.pid)
-            after = rss_kib(box.process.pid)
-        assert accepted > 450, accepted
+        grown = {}
+
+        def each(n):
+            if n in (300, VERBS - 1):
+                grown[n] = rss_kib(box.process.pid)
+
+        hostile = Hostile(box.layout.guard_agent_socket, apps, images, seed=11)
+        hostile.go(VERBS, each)
+        assert hostile.accepted > 0.3 * hostile.asked, (hostile.accepted, hostile.asked)
+        assert hostile.broken == VERBS // 50
         assert three.id.hex() not in {r["EDGEHEAL_IMAGE"] for r in box.all_runs()}, "an unwarranted image ran"
         rows = box.rows()
         assert rows[one.id]["state"] == rows[two.id]["state"] == GOOD, "nothing was demoted or blocked by the agent's word"
@@ -56,6 +52,6 @@ def test_no_unwarranted_image_runs_and_no_budget_is_exceeded(tmp_path):
         spent = [f.EVENT.unpack(r) for r in box.ask(f.BUDGETS, app="demo").rows]
         assert all(row[8] <= row[9] for row in spent if row[2] in (1, 4)), "a budget was exceeded"
         assert (below(box.layout.trust) if os.path.isdir(box.layout.trust) else {}) == trust
-        assert after - before < 1_024, f"the guard grew by {after - before} KiB"
+        assert grown[VERBS - 1] - grown[300] < 1_024, f"the guard grew by {grown[VERBS - 1] - grown[300]} KiB"
         assert box.ask(f.START, app="demo").reason in (0, 93)
         until(lambda: box.phase() == f.PHASE_RUNNING, 15, "the app, for a well-behaved agent")
