@@ -3,6 +3,7 @@
 
 import itertools
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -320,3 +321,39 @@ def test_fc_dog_3_the_hook_may_put_the_reboot_off(trial):
     assert box.ask(f.REBOOT).reason == reasons.NOT_NOW
     box.cut()
     assert box.why().facts.order is None
+
+
+def test_fc_dog_3_the_example_hook_gives_an_attempt_back_and_reads_it_back(tmp_path):
+    here = Path(__file__).resolve().parents[2] / "firmware_hooks/hooks/before-reboot.d/10-give-attempt-back"
+    env = tmp_path / "env"
+    env.write_text("2")
+
+    def tool(name, body):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def run():
+        return subprocess.run([here], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=False).returncode
+
+    assert run() == 0, "no boot loader's tools: nothing is on trial"
+    tool("fw_printenv", f"cat {env}")
+    tool("fw_setenv", f'printf %s "$2" > {env}')
+    assert run() == 0
+    assert env.read_text() == "3"
+    assert run() == 0
+    assert env.read_text() == "3", "never more than there were"
+    env.write_text("1")
+    tool("fw_setenv", "true")
+    assert run() == 1, "it says 0 and has written nothing"
+    env.write_text("rubbish")
+    assert run() == 2
+
+
+def test_fc_dog_3_the_screen_says_which_attempt_it_is():
+    from edgeheal.agent.why import WhyBooted
+    from edgeheal.wire.boot_facts import Boot
+
+    why = WhyBooted(None, None, None)
+    assert why.notes() == []
+    why.boot = Boot(trial=(1, 3, 2))
+    assert why.notes() == ["system on trial, attempt 1 of 3, 2 ordered reboots"]

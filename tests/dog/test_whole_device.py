@@ -55,7 +55,7 @@ class Bare:
         (self.fake / "boot_id").write_text(f"{uuid.uuid4()}\n")
         with patch.dict(os.environ, {"LD_PRELOAD": str(self.library), "FAKEDOG": str(self.fake)}):
             self.stage.start("guard", "guard", "--root", str(self.stage.root))
-        until(lambda: (self.stage.answer("status") or {}).get("boot_reason"), 30, "the agent to know why", every=0.2)
+        until(lambda: (said := self.stage.answer("status") or {}).get("agent") == "ok" and said["boot_reason"], 30, "the agent to know why", every=0.2)
 
 
 @pytest.mark.system
@@ -72,7 +72,13 @@ def test_a_watchdog_reset_reaches_the_fleet_and_the_screen_says_why_the_box_boot
         try:
             device.register.write_text("0x20\n")
             device.boot()
-            assert stage.answer("status")["boot_reason"] == "watchdog"
+            said = stage.answer("status")
+            assert said["boot_reason"] == "watchdog"
+            assert said["agent_pid"] > 1
+            os.kill(said["agent_pid"], signal.SIGSTOP)
+            offline = stage.answer("status")
+            os.kill(said["agent_pid"], signal.SIGCONT)
+            assert (offline["agent"], offline["boot_reason"]) == ("unreachable", "watchdog"), "with the agent dead the guard tells it"
             seen = []
 
             def told():
