@@ -74,6 +74,7 @@ class Blocks:
             fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             self._make(path, raw)
+            self._make_room(f"{self.path}.{'b' if self._next == 'a' else 'a'}")
         else:
             try:
                 self._write(fd, raw)
@@ -82,6 +83,14 @@ class Blocks:
         self.seq += 1
         self.found = FOUND
         self._next = "b" if self._next == "a" else "a"
+
+    def _make_room(self, path: str) -> None:
+        """The other block of a first store, empty: the next store needs no room then, also on a disk that is full by that time."""
+        if not os.path.exists(path):
+            try:
+                self._make(path, b"")
+            except OSError:
+                return  # the next store makes it, if it can
 
     def _write(self, fd: int, raw: bytes) -> None:
         """In place, durable, and seen: a medium that takes a write and keeps something else is a fault here."""

@@ -11,7 +11,7 @@ Light on purpose: the resident guard imports it.
 import struct
 
 from edgeheal.core import reasons
-from edgeheal.guard.blocks import DAMAGED, Blocks
+from edgeheal.guard.blocks import DAMAGED, FRESH, Blocks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,6 +110,11 @@ class Budgets:
         self.writable = True
         self.dirty = False
         return True
+
+    def ready(self) -> None:
+        """A fresh record is made at once: the first grave act may come when the disk is full."""
+        if self._blocks.found == FRESH:
+            self.keep()
 
     def pending(self) -> bool:
         """Whether any window of a grave kind is open: then box time is kept more often."""

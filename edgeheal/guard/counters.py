@@ -11,7 +11,7 @@ Light on purpose: the resident guard imports it.
 """
 
 from edgeheal.core import reasons
-from edgeheal.guard.blocks import DAMAGED, Blocks
+from edgeheal.guard.blocks import DAMAGED, FRESH, Blocks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,15 @@ class Counters:
         self._open: dict[bytes, tuple[int, str, int]] = {bytes(r[0]): (int(r[1]), str(r[2]), int((*r, UNKNOWN)[3])) for r in ids.get("open", ())}
         if self._ids.found == DAMAGED:
             self.damaged = True
+
+    def ready(self) -> None:
+        """Fresh records are made at once: the first signed word may come when the disk is full. Where marks remember more, nothing is fresh."""
+        if FRESH in (self._record.found, self._ids.found) and not self._counters and not self._marks.highest("counter"):
+            try:
+                self._store(self._counters, self.signed_s)
+                self._keep_ids(self._seen, self._open)
+            except OSError:
+                return
 
     def judge(self, key: str, counter: int, command: bytes, *, fresh: bool) -> int:
         """May this command be carried out, now, once? `fresh`: it carries this boot's nonce. A reason code; nothing is spent."""

@@ -39,6 +39,8 @@ class Ledger:
         if self.budgets.damaged:
             self.budgets.floor_of_damage()
             self.budgets.keep()
+        self.budgets.ready()
+        self.counters.ready()
         self._timer: Timer = loop.after(KEEP_S, self._minute)
 
     def damaged(self) -> "list[str]":

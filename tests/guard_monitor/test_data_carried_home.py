@@ -68,7 +68,7 @@ def test_a_rollback_goes_on_with_what_the_newer_image_carried_home(box):
 
 
 @pytest.mark.parametrize("back", ["#!/bin/sh\necho half > carried\nexit 9\n", "#!/no/such/program\n"])
-def test_a_back_that_fails_leaves_the_old_data_and_the_rollback_is_done(box, back):
+def test_fc_img_5_a_back_that_fails_leaves_the_old_data_and_the_rollback_is_done(box, back):
     one, _, data = both(box, back)
     reason, told = rollback(box)
     assert reason == 0
@@ -80,7 +80,7 @@ def test_a_back_that_fails_leaves_the_old_data_and_the_rollback_is_done(box, bac
     assert box.state(one) == GOOD
 
 
-def test_a_back_that_hangs_is_ended_at_its_limit_and_nothing_is_left_of_it(tmp_path):
+def test_fc_img_5_a_back_that_hangs_is_ended_at_its_limit_and_nothing_is_left_of_it(tmp_path):
     for g, schema in (("1", "3"), ("2", "4")):
         (tmp_path / g).mkdir()
         (tmp_path / g / "schema").write_text(schema)

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records that must survive: cuts at every byte, emptied files, newer versions, a guard killed at many moments."""
 
+import contextlib
 import itertools
 import os
 import random
 import shutil
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
-from monitor_box import Box, image, until
+from monitor_box import REPO, Box, image, until
 
 from edgeheal.core import reasons
 from edgeheal.core.deployment import BAD, GOOD, TRIAL
@@ -247,6 +250,53 @@ def test_fc_img_4_a_mark_that_cannot_be_written_is_no_mark(box):
         os.rename(f"{folder}/{name}.kept", f"{folder}/{name}")
     assert box.ask(f.MARK_GOOD, app="demo").reason == 0
     assert box.state(one) == GOOD
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs mount")
+def test_fc_img_4_on_a_medium_that_became_read_only_a_trial_stays_a_trial_and_the_screen_says_in_doubt(box):
+    one = image("1.0")
+    assert box.install(one) == 0
+    until(lambda: box.phase() == f.PHASE_RUNNING, 10, "the app")
+    folder = f"{box.layout.guard_apps}/demo"
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeheal.cli.main", "image", "mark-good", "demo", "--root", box.layout.root, "--json"],
+            env=os.environ | {"PYTHONPATH": REPO}, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, box.state(one)) == (7, TRIAL), done.stderr
+        assert box.phase() == f.PHASE_RUNNING
+    finally:
+        subprocess.run(["umount", folder], check=True)
+    assert box.ask(f.MARK_GOOD, app="demo").reason == 0
+    assert box.state(one) == GOOD
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs mount")
+def test_fc_img_4_on_a_full_medium_the_mark_and_the_rollback_are_made_all_the_same(tmp_path):
+    """The records were made beforehand and are written in place."""
+    (tmp_path / "root").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "edgeheal-test", str(tmp_path / "root")], check=True)
+    try:
+        with Box(tmp_path) as box:
+            box.start()
+            one = box.good(image("1.0"))
+            two = image("2.0")
+            assert box.install(two) == 0
+            until(lambda: box.phase() == f.PHASE_RUNNING and box.running() == two.id, 10, "the trial")
+            with contextlib.suppress(OSError), open(f"{box.layout.var}/filler", "wb", buffering=0) as filler:
+                while filler.write(bytes(1 << 16)):
+                    pass
+            assert box.ask(f.MARK_GOOD, app="demo").reason == 0
+            assert box.state(two) == GOOD
+            assert box.ask(f.SWITCH, app="demo").reason == 0
+            assert box.running() == one.id
+            os.unlink(f"{box.layout.var}/filler")
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path / "root")], check=True)
 
 
 def mains(box):
