@@ -61,14 +61,14 @@ class BoxVerbs:
     def _hook(self, request: "Request") -> int | None:
         """A hook point by name; the target is one that root has listed: `a` its number from 1, or the image field its words."""
         point, wanted = request.app, f.text(request.image)
-        if not hooks.is_point(point) or point in hooks.RESERVED:
+        agent = request.client.rank == doors.AGENT
+        if not hooks.is_point(point) or point in hooks.RESERVED or (agent and wanted):
             return reasons.MALFORMED
         if not self._parts.hooks.exists(point):
             return reasons.NOT_CONFIGURED
         target = self._parts.hooks.target(point, wanted, request.a)
         if (wanted or request.a) and not target:
             return reasons.NOT_CONFIGURED
-        agent = request.client.rank == doors.AGENT
         if agent and point == POWER_CYCLE and not (self._parts.body.config.get("hooks") or {}).get("power") and not self._approved():
             return reasons.NEEDS_APPROVAL
 

@@ -51,7 +51,7 @@ DROP = 19  # R
 RESTORE_CONFIG = 20  # A P   the config with which the running deployment soaked
 SET_CONFIG = 21  # R     descriptor: the new content
 SET_SECRET = 22  # R     descriptor: the content; image field = secret's name
-HOOK = 23  # A P   app field = hook point, image field = target id
+HOOK = 23  # A P   app field = hook point; target: a = its line in the point's .targets from 1; people may name it in the image field
 REBOOT = 24  # A R   a = 0 reboot, 1 power off, 2 halt; b = 1 confirmed
 ORDER = 25  # A     standing order: a = at most n starts, b = life in box seconds; code ORDER_AT_ONCE: a = a run, b = ms it must have lived
 PAUSE = 26  # P     a = seconds; app "" = all

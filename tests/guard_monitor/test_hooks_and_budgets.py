@@ -125,15 +125,18 @@ def test_an_agents_rollbacks_are_budgeted_for_good_and_a_persons_are_not(mover):
 def test_a_power_cycle_is_asked_for_until_an_integrator_enables_it(box):
     ran = box.folder / "ran"
     hook(box, "power-cycle", f'echo "$EDGEHEAL_TARGET|$EDGEHEAL_BY" >> {ran}')
-    (Path(box.layout.hooks) / "power-cycle.targets").write_text("usb-1-1.2\n")
+    (Path(box.layout.hooks) / "power-cycle.targets").write_text("# what feeds what\n\nusb-1-1.2\nusb-1-1.3\n")
     with box.agent() as agent:
-        assert agent.ask(f.HOOK, app="power-cycle", image=b"usb-1-1.2").reason == reasons.NEEDS_APPROVAL
+        assert agent.ask(f.HOOK, app="power-cycle", a=1).reason == reasons.NEEDS_APPROVAL
+        assert agent.ask(f.HOOK, app="power-cycle", image=b"usb-1-1.2").reason == reasons.MALFORMED, "a number, never text"
+        assert [agent.ask(f.HOOK, app="power-cycle", a=n).reason for n in (3, 99, 2**62)] == [reasons.NOT_CONFIGURED] * 3
         assert agent.ask(f.HOOK, app="interlock").reason == reasons.MALFORMED
         assert agent.ask(f.HOOK, app="../../bin").reason == reasons.MALFORMED
         assert agent.ask(f.HOOK, app="nowhere").reason == reasons.NOT_CONFIGURED
     assert box.ask(f.HOOK, app="power-cycle", image=b"$(reboot)").reason == reasons.NOT_CONFIGURED
     assert box.ask(f.HOOK, app="power-cycle", image=b"usb-1-1.2").reason == 0
-    assert ran.read_text() == "usb-1-1.2|local\n"
+    assert box.ask(f.HOOK, app="power-cycle", a=2).reason == 0
+    assert ran.read_text() == "usb-1-1.2|local\nusb-1-1.3|local\n"
 
 
 def test_a_persons_approval_lets_one_power_cycle_pass_and_not_a_second(box):
