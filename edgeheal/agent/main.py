@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
     gc.collect()
     gc.freeze()
     agent.loop.add("manager", manager)
+    agent.loop.add("rest", lean.Rest())
     manager.ready()
     log.say("began", f"agent of {agent.layout.root}, version {VERSION}, session {agent.session.hex()}")
     agent.run(manager.ending)

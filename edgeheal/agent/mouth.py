@@ -5,7 +5,6 @@ Duty: join config, guard and memory into births and heartbeats; hand what comes 
 configured, since paho is most of the agent's memory.
 """
 
-import hashlib
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from edgeheal.adapters.mqtt.settings import LinkSettings
 from edgeheal.config.policy import mode_of
 from edgeheal.config.schema import Config
 from edgeheal.core.deployment import EMPTY
+from edgeheal.core.digest import sha256
 from edgeheal.core.now import NS
 from edgeheal.core.version import VERSION
 from edgeheal.wire.birth import AppBirth, Birth
@@ -37,7 +37,7 @@ def settings_of(config: Config) -> LinkSettings:
 
 def hardware_id() -> bytes:
     """Tells twins apart: a hash of the machine id and the network cards' addresses, never the values themselves."""
-    digest = hashlib.sha256()
+    digest = sha256()
     for path in ("/etc/machine-id", "/sys/class/dmi/id/product_uuid", "/proc/device-tree/serial-number", "/sys/class/net/eth0/address"):
         try:
             with open(path, "rb") as file:
@@ -82,7 +82,7 @@ def link_of(agent: "Agent", config: Config) -> MqttLink:
 
 def config_id(agent: "Agent") -> str:
     """A short name for the config in force: the same texts give the same name."""
-    digest = hashlib.sha256()
+    digest = sha256()
     for text in agent.force.loaded.texts:
         digest.update(repr(text).encode())
     return digest.hexdigest()[:8]

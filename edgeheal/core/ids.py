@@ -5,7 +5,7 @@ Duty: make ids that two people can read to each other on the phone. Source: Croc
 Invariant: the same key gives the same id on console, MQTT, page and pager.
 """
 
-from hashlib import sha256
+from edgeheal.core.digest import sha256
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 

@@ -6,7 +6,8 @@ Invariants: no address, digit, line number or path of a build is in it; frames t
 """
 
 import re
-from hashlib import blake2b
+
+from edgeheal.core.digest import blake2b
 
 FRAMES_MOST = 5
 

@@ -7,13 +7,13 @@ Invariants: all numbers are whole and carry their unit in the name; unknown fiel
 that were received, never of bytes made again.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from edgeheal.core import reasons
+from edgeheal.core.digest import sha256
 from edgeheal.core.errors import ImageError
 from edgeheal.image import probe_target
 from edgeheal.image.fields import U32, FieldError, Fields, check_texts
@@ -159,7 +159,7 @@ class Manifest:
     @property
     def tree_run(self) -> bytes:
         """The (tree, run) digest: equal for what runs the same code the same way, however it is wrapped, re-packed or re-labelled."""
-        return hashlib.sha256(pack([self.tree.digest, run_plain(self.run)])).digest()
+        return sha256(pack([self.tree.digest, run_plain(self.run)])).digest()
 
     def programs(self) -> Iterator[tuple[str, str]]:
         """(field, first word) of everything that may be executed: a path in the tree, or absolute for an interpreter of the host."""
@@ -177,7 +177,7 @@ class Manifest:
 
 def image_id(body: bytes) -> bytes:
     """The image id: SHA-256 of the manifest's bytes."""
-    return hashlib.sha256(body).digest()
+    return sha256(body).digest()
 
 
 def decode(body: bytes) -> Manifest:

@@ -10,7 +10,6 @@ header {} | policy | catalog | (snapshot, entries*)+ | end. A second snapshot be
 Entry: [mono_ns, box_s, wall_s, trusted, [signal tag, fields...], [[effect name, fields...], ...]].
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import IntEnum
@@ -18,6 +17,7 @@ from typing import Any
 
 import msgpack
 
+from edgeheal.core.digest import sha256
 from edgeheal.core.effect import Effect
 from edgeheal.core.errors import JournalError
 from edgeheal.core.now import Now
@@ -86,7 +86,7 @@ class Recording:
 
 def mask(device: str) -> str:
     """A device's name as recordings carry it: the same device looks the same, nobody learns which it is."""
-    return hashlib.sha256(b"edgeheal recording\0" + device.encode()).hexdigest()[:12]
+    return sha256(b"edgeheal recording\0" + device.encode()).hexdigest()[:12]
 
 
 def _fields(value: object) -> object:

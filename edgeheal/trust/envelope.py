@@ -6,12 +6,12 @@ Invariants: at most 16 signatures, keys ascending, each key once (the key is its
 inside the signed bytes. Source: DSSE v1 pre-authentication encoding, with msgpack in place of JSON.
 """
 
-import hashlib
 from dataclasses import dataclass
 
 import msgpack
 
 from edgeheal.core import reasons
+from edgeheal.core.digest import sha256
 from edgeheal.core.errors import TrustError
 from edgeheal.trust.canonical import NotCanonicalError, loose, split
 
@@ -45,7 +45,7 @@ class Envelope:
     @property
     def id(self) -> bytes:
         """SHA-256 of the body; for a manifest this is the image id."""
-        return hashlib.sha256(self.body).digest()
+        return sha256(self.body).digest()
 
 
 def pae(kind: str, body: bytes) -> bytes:

@@ -6,10 +6,10 @@ Invariants: a result is told by the same spool as incidents and shares keys 0, 1
 so that whoever sends records knows the topic from the bytes alone.
 """
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeheal.core.digest import sha256
 from edgeheal.core.kinds import ResultState
 from edgeheal.core.spooled import Standin
 from edgeheal.wire import packed, standin, topics
@@ -44,7 +44,7 @@ class Result:
     @property
     def fingerprint(self) -> bytes:
         """What the spool folds equal ones by: the same command refused again for the same reason is one record."""
-        return hashlib.sha256(self.command + bytes([int(self.state)]) + self.reason.to_bytes(2, "big")).digest()[:8]
+        return sha256(self.command + bytes([int(self.state)]) + self.reason.to_bytes(2, "big")).digest()[:8]
 
 
 @dataclass(frozen=True, slots=True)

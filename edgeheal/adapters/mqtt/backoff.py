@@ -6,6 +6,7 @@ Invariants: every failed attempt counts alike (DNS, TCP, TLS, refusal, a connect
 *connect* resets nothing; a wait is at most the cap.
 """
 
+import os
 from collections.abc import Callable
 
 
@@ -28,3 +29,8 @@ class Backoff:
     def useful(self) -> None:
         """The link was of use (a record confirmed, or five minutes up): the next failure is the first again."""
         self.attempts = 0
+
+
+def uniformly(low: float, high: float) -> float:
+    """Chance from the system; the module `random` would stay resident for this alone."""
+    return low + (high - low) * int.from_bytes(os.urandom(6), "big") / (1 << 48)

@@ -6,12 +6,12 @@ roles and counters are the guard's. Invariants: a bad message costs exactly that
 once per connect; nothing here is carried out.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgeheal.core import reasons
+from edgeheal.core.digest import sha256
 from edgeheal.core.errors import WireError
 from edgeheal.core.kinds import ResultState
 from edgeheal.wire import commands
@@ -75,7 +75,7 @@ class Inbox:
         if len(data) > commands.ENVELOPE_MOST:
             self._bad(reasons.TOO_LARGE)
             return
-        digest = hashlib.sha256(data).digest()
+        digest = sha256(data).digest()
         if digest != self._policy:
             self._policy = digest
             self._hand(PolicyCame(data))

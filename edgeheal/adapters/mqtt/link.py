@@ -10,14 +10,13 @@ useful; a fault of one message costs that message.
 Says (`LinkIs`): layers dns, tcp, tls, broker, controller. (`SelfSaid`, part "link"): twin, subscription, message.
 """
 
-import random
 import socket
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from edgeheal.adapters.mqtt.backoff import Backoff
+from edgeheal.adapters.mqtt.backoff import Backoff, uniformly
 from edgeheal.adapters.mqtt.client import Connection, Events, connect
 from edgeheal.adapters.mqtt.down import Down, Inbox
 from edgeheal.adapters.mqtt.sender import BODY_MOST, Sender
@@ -83,7 +82,7 @@ class MqttLink:
         self._emit = emit
         self._birth = birth
         self._health = health
-        self._backoff = Backoff(settings.backoff_first_s, settings.backoff_cap_s, uniform or random.SystemRandom().uniform)
+        self._backoff = Backoff(settings.backoff_first_s, settings.backoff_cap_s, uniform or uniformly)
         self._inbox = Inbox(on_down, self._answer, self._bad)
         self._sender = Sender(spool, self._topic, self._send_record, as_json=settings.encoding == "json", by_broker=settings.stored_by == "broker")
         self._v5 = settings.version != "3.1.1"
