@@ -136,7 +136,7 @@ def _share() -> None:
     import dataclasses
 
     _real, _fields, _frozen = dataclasses.dataclass, dataclasses.fields, dataclasses.FrozenInstanceError
-    dataclasses.dataclass = _dataclass  # type: ignore[assignment]
+    dataclasses.dataclass = _dataclass
 
 
 def _unshare() -> None:
@@ -182,7 +182,7 @@ def _hash(self: Any) -> int:
     return hash(_values(self))
 
 
-def _refuse(self: Any, name: str, value: object = None) -> None:
+def _refuse(self: Any, name: str, *_: object) -> None:
     raise _frozen(f"{type(self).__qualname__} is frozen: {name!r} stays as it is")
 
 
