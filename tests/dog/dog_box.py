@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole device in a folder with fake watchdogs: the real guard, preloaded with fakedog.c; boots are made by a new boot id and an empty /run."""
 
+import contextlib
 import os
 import shutil
 import sys
 import uuid
 from pathlib import Path
-from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "guard_monitor"))
 
@@ -19,6 +19,16 @@ from edgeheal.wire import guard_frames as f
 KEEPALIVEPING, MAGICCLOSE, SETTIMEOUT, PRETIMEOUT, CARDRESET = 0x8000, 0x0100, 0x0080, 0x0200, 0x0020
 SOFTDOG = KEEPALIVEPING | MAGICCLOSE | SETTIMEOUT
 TELLING = SOFTDOG | CARDRESET | PRETIMEOUT
+
+
+@contextlib.contextmanager
+def preloaded(library, folder):
+    """What is started meanwhile sees the fake watchdogs and the boot id of `folder`."""
+    os.environ |= {"LD_PRELOAD": str(library), "FAKEDOG": str(folder)}
+    try:
+        yield
+    finally:
+        del os.environ["LD_PRELOAD"], os.environ["FAKEDOG"]
 
 
 class Dog:
@@ -91,7 +101,7 @@ class DogBox(Box):
         (self.fake / "boot_id").write_text(f"{uuid.uuid4()}\n")
 
     def start(self):
-        with patch.dict(os.environ, {"LD_PRELOAD": str(self.library), "FAKEDOG": str(self.fake)}):
+        with preloaded(self.library, self.fake):
             return super().start()
 
     def boot(self):
@@ -123,4 +133,4 @@ class DogBox(Box):
         return judge(self.why().facts)
 
 
-__all__ = ["SOFTDOG", "TELLING", "Dog", "DogBox", "image", "until"]
+__all__ = ["SOFTDOG", "TELLING", "Dog", "DogBox", "image", "preloaded", "until"]

@@ -5,9 +5,9 @@ import os
 import shutil
 import signal
 import uuid
-from unittest.mock import patch
 
 import pytest
+from dog_box import preloaded
 
 from edgeheal.core.kinds import CauseKind, SymptomKind
 from edgeheal.fleet.session import Address, Session
@@ -53,7 +53,7 @@ class Bare:
                 os.kill(agent, signal.SIGKILL)
             shutil.rmtree(self.stage.root / "run")
         (self.fake / "boot_id").write_text(f"{uuid.uuid4()}\n")
-        with patch.dict(os.environ, {"LD_PRELOAD": str(self.library), "FAKEDOG": str(self.fake)}):
+        with preloaded(self.library, self.fake):
             self.stage.start("guard", "guard", "--root", str(self.stage.root))
         until(lambda: (said := self.stage.answer("status") or {}).get("agent") == "ok" and said["boot_reason"], 30, "the agent to know why", every=0.2)
 
