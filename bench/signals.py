@@ -105,7 +105,7 @@ def make(device: Any, one: Any) -> dict[str, Any]:
     try:
         at = one.make(device)
         began = at if isinstance(at, int) and not isinstance(at, bool) else began
-        event = device.told(since, one.app, one.symptoms, one.subject, one.limit_s)
+        event = device.told(since, one.app, one.symptoms, one.subject, one.limit_s, began)
         time.sleep(one.settle_s)
         causes, also = device.blamed(event["id"])
         row |= {

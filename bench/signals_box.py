@@ -160,15 +160,26 @@ def _dns_gone(d: Device) -> None:
     d.broker(True)
 
 
+def _dns_back(d: Device) -> None:
+    d.world.resolve(True)
+    d.online()
+
+
+def _broker_back(d: Device) -> None:
+    d.broker(False)
+    d.broker(True)
+    d.online()
+
+
 def _garbage(d: Device) -> None:
     path = d.stage.root / "etc/edgeheal/edgeheal.toml"
     path.write_text(path.read_text().replace('link_down = "3s"', 'link_down = "3ss"'))
-    d.stage.on_device("config", "reload", check=False)
+    d.stage.programs["agent"].process.send_signal(signal.SIGHUP)
 
 
 def _config_back(d: Device) -> None:
     d.configure()
-    d.stage.on_device("config", "reload", check=False)
+    d.stage.programs["agent"].process.send_signal(signal.SIGHUP)
 
 
 def _guard_killed(d: Device) -> int:
@@ -177,19 +188,29 @@ def _guard_killed(d: Device) -> int:
     return at_ns
 
 
+def _fail_agent(d: Device) -> None:
+    """The kernel finds the file system of the agent's own folder in error, and makes it read-only."""
+    device = next(line.split()[0] for line in Path("/proc/self/mounts").read_text().splitlines() if line.split()[1] == str(d.mounts[3]))
+    Path(f"/sys/fs/ext4/{device.removeprefix('/dev/')}/trigger_fs_error").write_text("signals bench")
+    d.kill("camera", signal.SIGFPE)  # something to write down
+
+
 def _freeze_agent(d: Device) -> None:
     run("fsfreeze", "-f", str(d.mounts[3]))
     d.kill("camera", signal.SIGILL)  # something to write down
 
 
 def _twin(d: Device) -> None:
-    """A second device under our name."""
+    """A second device says its birth under our name."""
     script = (
-        "import paho.mqtt.client as m, sys, time\n"
-        f"c = m.Client(m.CallbackAPIVersion.VERSION2, client_id='{d.stage.device}', protocol=m.MQTTv5)\n"
-        f"c.connect('{ISP}', {d.stage.port})\nc.loop_start()\ntime.sleep(1)\nc.disconnect()\n"
+        "import paho.mqtt.client as m, time\n"
+        "from edgeheal.wire import birth, topics\n"
+        "c = m.Client(m.CallbackAPIVersion.VERSION2, client_id='a-twin', protocol=m.MQTTv5)\n"
+        f"c.connect('{ISP}', {d.stage.port})\nc.loop_start()\ntime.sleep(0.5)\n"
+        f"topic = topics.of('{d.stage.tenant}', '{d.stage.device}', topics.UP_STATE)\n"
+        "c.publish(topic, birth.encode(birth.Birth(b'twin-1', hardware=b'other hw')), 1, True).wait_for_publish(5)\n"
     )
-    run(sys.executable, "-c", script)
+    subprocess.run([sys.executable, "-c", script], env=d.stage.environment(), check=True, timeout=30)
 
 
 def _silent_broker(d: Device) -> int:
@@ -222,15 +243,15 @@ BOX_FAULTS: tuple[Fault, ...] = (
     fault("the cable is pulled", "", "CARRIER", "NETWORK", lambda d: d.world.carrier(False), lambda d: d.world.carrier(True), limit_s=LINK),
     fault("the lease is gone", "", "ADDRESS", "NETWORK", lambda d: d.world.no_address(), lambda d: d.world.address(), limit_s=LINK),
     fault("no way out", "", "ROUTE", "NETWORK", lambda d: d.world.no_route(), lambda d: d.world.route(), limit_s=LINK),
-    fault("names do not resolve", "", "DNS", "NETWORK", _dns_gone, lambda d: d.world.resolve(True), limit_s=LINK),
-    fault("the broker is gone", "", "BROKER", "BROKER", lambda d: d.broker(False), lambda d: d.broker(True), limit_s=LINK),
-    fault("the broker takes all and answers nothing", "", "BROKER", "BROKER", _silent_broker, lambda d: (d.broker(False), d.broker(True)), limit_s=LINK),
+    fault("names do not resolve", "", "DNS", "NETWORK", _dns_gone, _dns_back, limit_s=LINK),
+    fault("the broker is gone", "", "BROKER", "BROKER", lambda d: d.broker(False), _broker_back, limit_s=LINK),
+    fault("the broker takes all and answers nothing", "", "BROKER", "BROKER", _silent_broker, _broker_back, limit_s=LINK),
     fault("a second device under our name", "", "TWIN", "TWIN", _twin, limit_s=LINK),
     fault("a config that is none", "", "CONFIG_BROKEN", "DEVICE_CONFIG", _garbage, _config_back),
     fault("the guard is killed", "", "GUARD_LOST", "GUARD", _guard_killed, lambda d: d.stage.programs["guard"].again()),
-    fault("the agent's own medium is read-only", "", "AGENT_SELF", "DISK_FAULT AGENT", _remount(3, "ro"), _remount(3, "rw"), settle_s=2.5),
     fault("the agent's own medium does not answer", "", "AGENT_SELF", "DEVICE_IO", _freeze_agent, lambda d: run("fsfreeze", "-u", str(d.mounts[3])), apps=("camera",), limit_s=30),
     fault("the firmware sees a weak supply", "", "UNDERVOLTAGE", "SUPPLY", lambda d: d.world.throttled(0x1), lambda d: d.world.throttled(0)),
     fault("five symptoms, one weak supply", "", "UNDERVOLTAGE", "SUPPLY", _weak_supply, _strong_supply, apps=("meter", "camera", "logger", "historian"),
           takes=("meter", "camera", "logger", "historian"), settle_s=2.0),
+    fault("the agent's own medium fails and turns read-only", "", "AGENT_SELF", "DISK_FAULT", _fail_agent, settle_s=2.0, limit_s=30),
 )  # fmt: skip

@@ -289,7 +289,16 @@ class Device:
         self.standing |= {i["id"] for i in self.open()}
         return False
 
-    def told(self, since: int, app: str, symptoms: frozenset[str], subject: str, seconds: float) -> Event:
+    def online(self, seconds: float = 90.0) -> None:
+        """Wait until the broker is there again; a change of way makes the link look at once."""
+        end = time.monotonic() + seconds
+        while not (self.status().get("fleet") or {}).get("up") and time.monotonic() < end:
+            self.world.no_route()
+            time.sleep(0.6)
+            self.world.route()
+            time.sleep(2.0)
+
+    def told(self, since: int, app: str, symptoms: frozenset[str], subject: str, seconds: float, began_ns: int) -> Event:
         """The first word of an incident with one of these symptoms."""
 
         def fits(event: Event) -> bool:
@@ -298,7 +307,13 @@ class Device:
                 and (not subject or subject in event["subject"])
             )  # fmt: skip
 
-        return self.events.wait(since, fits, seconds, f"{'/'.join(sorted(symptoms))} of {app or 'the box'}")
+        try:
+            return self.events.wait(since, fits, seconds, f"{'/'.join(sorted(symptoms))} of {app or 'the box'}")
+        except StageError:
+            for one in self.open():  # told while nobody watched: the agent had just been started
+                if fits({"event": "incident", **one}) and one["opened_ns"] >= began_ns:
+                    return {**one, "at_ns": one["opened_ns"]}
+            raise
 
     def blamed(self, incident: str) -> tuple[list[str], list[str]]:
         """Causes of an incident as they stand, the likeliest first; and the other apps that it speaks for."""

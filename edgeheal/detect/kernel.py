@@ -40,7 +40,7 @@ ROWS: dict[str, Row] = {
     "usb_gone": Row(S.USB_RESET, 3),
     "usb_error": Row(S.USB_RESET, 3),
     "thermal": Row(S.TEMPERATURE, 3),
-    "undervoltage": Row(S.UNDERVOLTAGE),
+    "undervoltage": Row(S.UNDERVOLTAGE, 1, 86_400),
     "oops": Row(S.KERNEL_FAULT),
     "lockup": Row(S.KERNEL_FAULT, 2),
     "hung_task": Row(S.KERNEL_FAULT, 3),
@@ -96,7 +96,14 @@ def said(mem: Kernel, signal: KernelSaid, around: Around) -> tuple[Symptom, ...]
     if len(times) < row.times:
         return ()
     subject = "" if row.kind is S.UNDERVOLTAGE else signal.subject
-    return (Symptom(row.kind, "", subject, channel=Channel.KERNEL, evidence=(Evidence(EvidenceCode.LINE, len(times), row.times, signal.what),)),)
+    text = (
+        signal.what
+        if len(times) == 1
+        else f"{signal.what} {len(times)} times in {row.within_s // 3_600} h"
+        if row.within_s >= 3_600
+        else f"{signal.what} {len(times)} times"
+    )
+    return (Symptom(row.kind, "", subject, channel=Channel.KERNEL, evidence=(Evidence(EvidenceCode.LINE, len(times), row.times, text),)),)
 
 
 def bus(mem: Kernel, now_ns: int) -> str:

@@ -73,7 +73,7 @@ def kernel_word(s: Scene) -> Iterator[Word]:
     """What kind of fault of the kernel it was."""
     if s.symptom.kind is not S.KERNEL_FAULT or not s.symptom.evidence:
         return
-    found = KERNEL_WORDS.get(s.symptom.evidence[0].text)
+    found = KERNEL_WORDS.get(s.symptom.evidence[0].text.partition(" ")[0])
     if found is not None:
         yield Word(found[0], found[1], s.symptom.evidence[0], s.symptom.subject)
 
