@@ -102,7 +102,7 @@ WATCHED: dict[SymptomKind, tuple[str, str, str]] = {
     S.LEFTOVERS: ("the guard, before a start", "a program that hands over to another", AT_ONCE),
     S.DEPENDENCY: ("readiness of what it needs", "an app that fails by itself", AT_ONCE),
     S.AGENT_SELF: ("the agent's memory, loop, medium, journal, spool, queue, budgets", "a peak, a slow flush",
-                   f"`sampling.every`, {span(EVERY_S)}; a call over {agent_itself.GAP_MS} ms, a write over {agent_itself.MEDIUM_MS} ms"),
+                   f"`sampling.every`, {span(EVERY_S)}; calls over {agent_itself.GAP_MS} ms, {agent_itself.HOLD} periods long; a write over {agent_itself.MEDIUM_MS} ms"),
     S.GUARD_LOST: ("the guard's socket", "an upgrade of the guard (a moment)", AT_ONCE),
     S.STANDSTILL: ("the loop's own gap", "a busy host", span(_LIMITS.standstill_ms / 1000)),
     S.TWIN: ("the broker's word that our place was taken, another's birth under our name", "our own reconnect", AT_ONCE),

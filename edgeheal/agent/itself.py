@@ -2,6 +2,7 @@
 """The agent about itself: its memory, the gap of its loop, the latency of its medium, what its queue dropped.
 
 Duty: measure, and say what began or ended to be too much. What its spool and journal drop or may not write, those say themselves.
+Healthy look-alike: one long call or one peak, on a busy box.
 Invariants: each word is said once at its beginning and once at its end; measuring costs one read of /proc a period; what cannot be
 read is said to be nothing.
 """
@@ -18,6 +19,7 @@ EVERY_LEAST_S = 1.0
 GAP_MS = 1_000  # one call of a source that takes so long keeps apps waiting
 MEDIUM_MS = 5_000  # a write that is not on the medium after so long
 CALM = 0.9
+HOLD = 3  # looks in a row; a medium that takes seconds over one write is told at once
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
@@ -48,6 +50,7 @@ class Itself:
         self._next_ns = clock() + self._every_ns
         self._statm = statm
         self._on: set[str] = set()
+        self._over: dict[str, int] = {}
         self._dropped = 0
 
     def fds(self) -> dict[int, int]:
@@ -68,15 +71,16 @@ class Itself:
         if kib:
             self._judge("agent", "memory", kib, self._memory_kib)
         self._judge("agent", "slow", self._figures.gap_ms(), GAP_MS)
-        self._judge("medium", "slow", self._figures.medium_ms(), MEDIUM_MS)
+        self._judge("medium", "slow", self._figures.medium_ms(), MEDIUM_MS, 1)
         dropped = self._figures.dropped()
         if dropped > self._dropped:
             self._emit(SelfSaid("agent", "dropped", ok=False, value=float(dropped - self._dropped), text="signals"))
             self._dropped = dropped
 
-    def _judge(self, part: str, what: str, value: int, limit: int) -> None:
+    def _judge(self, part: str, what: str, value: int, limit: int, hold: int = HOLD) -> None:
         name = f"{part}:{what}"
-        if value > limit and name not in self._on:
+        self._over[name] = self._over.get(name, 0) + 1 if value > limit else 0
+        if self._over[name] >= hold and name not in self._on:
             self._on.add(name)
             self._emit(SelfSaid(part, what, ok=False, value=float(value), text=f"limit {limit}"))
         elif value < CALM * limit and name in self._on:
