@@ -64,6 +64,7 @@ EVENT = either(
         says=TEXT,
     ),
     obj(event=word("app"), **_APP),
+    obj(event=word("watching")),
 )  # fmt: skip
 
 IMAGE = obj(

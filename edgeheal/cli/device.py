@@ -9,9 +9,11 @@ import argparse
 import syslog
 
 from edgeheal.cli import common, device_app, device_rollback, device_token, door, refusal
+from edgeheal.cli.ask import ask
 from edgeheal.cli.device_image import add as add_image
 from edgeheal.core import reasons
-from edgeheal.core.errors import AgentUnreachableError
+from edgeheal.core.errors import AgentUnreachableError, NoSuchIncidentError
+from edgeheal.core.ids import normalise, short_id
 from edgeheal.wire import guard_frames as f
 
 __all__ = ["add", "add_image"]
@@ -106,15 +108,29 @@ def run_answer(args: argparse.Namespace) -> int:
     """`approve` and `reject`."""
     what = f.VERBS[args.answer]
     with door.opened(args) as guard:
-        answer = guard.ask(args.answer, image=args.incident.encode()[:32])
+        ident, waits = _waiting(args)
+        answer = guard.ask(args.answer, image=ident.encode()[:32])  # also of an unknown one: who may not is told so first
     if answer.reason == reasons.NOT_RUNNING:  # nobody is there to hear it
         raise AgentUnreachableError("the agent does not run: nothing waits for an answer", hint="is `edgeheal agent` running? try `edgeheal doctor`")
     refusal.check(answer.reason, f"{what} {args.incident}")
+    if not waits:
+        raise NoSuchIncidentError(f"nothing of {args.incident} waits for an answer", hint="see `edgeheal incidents --open`")
     if args.json:
         common.put_json({"incident": args.incident, "done": what})
     else:
         common.put(f"{args.incident}: {'approved' if args.answer == f.APPROVE else 'rejected'}")
     return 0
+
+
+def _waiting(args: argparse.Namespace) -> tuple[str, bool]:
+    """(the incident's id, whether it waits for an answer) as the agent knows it; what was said where it does not answer."""
+    try:
+        found = ask(common.layout(args).control_socket, "incidents", open=True)["incidents"]
+    except AgentUnreachableError:
+        return args.incident, True
+    wanted = normalise(args.incident)
+    fitting = [one for one in found if wanted and short_id(bytes.fromhex(one["session"]), one["number"], 6).startswith(wanted)]
+    return (fitting[-1]["id"], fitting[-1]["need"] == "APPROVE") if fitting else (args.incident, False)
 
 
 def _for(seconds: int) -> str:

@@ -11,7 +11,7 @@ from edgeheal.cli import common, explain_screen, render
 from edgeheal.cli.ask import ask
 from edgeheal.cli.status import width
 from edgeheal.core import plain, words
-from edgeheal.core.errors import AgentUnreachableError, EdgeHealError, GuardError
+from edgeheal.core.errors import AgentUnreachableError, GuardError, NoSuchIncidentError
 from edgeheal.core.ids import normalise, short_id
 from edgeheal.core.incident import Incident
 from edgeheal.core.kinds import IncidentState
@@ -21,13 +21,6 @@ EXAMPLES = """examples:
   edgeheal explain K7QF
   edgeheal incidents --open --json
 """
-
-
-class NoSuchIncidentError(EdgeHealError):
-    """An id that no incident here has."""
-
-    message_id = "eh-no-incident"
-    hint = "see `edgeheal incidents` for those that are known here"
 
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

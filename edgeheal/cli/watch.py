@@ -31,10 +31,10 @@ def run(args: argparse.Namespace) -> int:
     """Follow until the reader stops or the agent ends."""
     path = common.layout(args).control_socket
     if args.json:
-        for event in watch(path):
-            if "event" in event:
-                sys.stdout.write(json.dumps(event, separators=(",", ":")) + "\n")
-                sys.stdout.flush()
+        for event in watch(path):  # the first line is the agent's answer: from there on nothing is missed
+            said = event if "event" in event else {"event": "watching"}
+            sys.stdout.write(json.dumps(said, separators=(",", ":")) + "\n")
+            sys.stdout.flush()
         return 3
     if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         for event in watch(path):

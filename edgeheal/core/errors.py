@@ -138,6 +138,13 @@ class LinkError(EdgeHealError):
     hint = "check broker, port and certificates in [link] of edgeheal.toml"
 
 
+class NoSuchIncidentError(EdgeHealError):
+    """An id that no incident here has, or none that waits."""
+
+    message_id = "eh-no-incident"
+    hint = "see `edgeheal incidents` for those that are known here"
+
+
 class GuardError(EdgeHealError):
     """The guard could not carry out a verb; `reason` is its reason code (core.reasons)."""
 

@@ -10,17 +10,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from edgeheal.lab.stage import Stage, StageError
+from edgeheal.lab.stage import StageError
 
 Event = dict[str, Any]
+
+
+class Followed(Protocol):
+    """A device whose agent can be followed: a stage, or a box."""
+
+    root: Path
+
+    def environment(self) -> dict[str, str]:
+        """That of the command that follows."""
 
 
 class Events:
     """All events since the start, each with `at_ns` (monotonic, ours)."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Followed) -> None:
         """Begin to follow at once."""
         self._stage = stage
         self._seen: list[Event] = []

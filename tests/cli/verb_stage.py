@@ -109,6 +109,7 @@ class VerbStage:
         work = self.work
         (work / "release.key").write_bytes(RELEASE.pem())
         (work / "operator.key").write_bytes(OPERATOR.pem())
+        (work / "operator.key.pub").write_bytes(OPERATOR.public_pem())
         for name in ("release.key", "operator.key"):
             (work / name).chmod(0o644)
         source = work / "source/files"
