@@ -79,8 +79,8 @@ def faults() -> dict[str, Any]:
                 began = time.monotonic()
                 device.set_up()
                 print(f"signals: the device is up after {time.monotonic() - began:.0f} s", file=sys.stderr)
-                agent = int(device.status().get("agent_pid", 0))
-                cost = at_rest(stage.programs["guard"].process.pid, agent)
+                if not wanted:
+                    cost = at_rest(stage.programs["guard"].process.pid, int(device.status().get("agent_pid", 0)))
                 for one in chosen:
                     found.append(make(device, one))
                     print(f"signals: {found[-1]}", file=sys.stderr)

@@ -159,8 +159,6 @@ class Device:
         self.configure()
         for app in APPS:
             self.bundles[app] = self.build(app, "1.0.0")
-        self.bundles["camera crash"] = self.build("camera", "2.0.0", fault="crash")
-        self.bundles["uplink sick"] = self.build("uplink", "3.0.0", fault="sick")
         self.broker(True)
         stage.start("guard", "guard", "--root", str(stage.root))
         self.start_agent()

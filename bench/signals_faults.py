@@ -127,8 +127,14 @@ def _oom_over(d: Device) -> None:
             time.sleep(0.1)
 
 
-def _upgrade(bundle: str) -> Callable[[Device], object]:
-    return lambda d: d.stage.on_device("image", "install", str(d.bundles[bundle]))
+def _upgrade(app: str, version: str, what: str) -> Callable[[Device], object]:
+    def make(d: Device) -> int:
+        bundle = d.build(app, version, fault=what)
+        at_ns = monotonic_ns()
+        d.stage.on_device("image", "install", str(bundle))
+        return at_ns
+
+    return make
 
 
 def _frozen(d: Device) -> None:
@@ -181,8 +187,8 @@ APP_FAULTS: tuple[Fault, ...] = (
     fault("never gets ready", "meter", "START_SLOW", "APP_HANG", _always("meter", "never"), _well("meter")),
     fault("ends at each start", "historian", "CRASH_LOOP", "APP_CRASH", _always("historian", "exit 4"), _well("historian"), limit_s=30),
     fault("a config it cannot read", "camera", "EXIT CRASH_LOOP START_FAILED", "APP_CONFIG", _bad_config("camera")),
-    fault("a new image that crashes", "camera", "TRIAL_FAILED", "APP_IMAGE", _upgrade("camera crash")),
-    fault("a new image that runs, but is sick", "uplink", "TRIAL_FAILED PROBE_FAILED", "APP_IMAGE", _upgrade("uplink sick"), limit_s=30),
+    fault("a new image that crashes", "camera", "TRIAL_FAILED", "APP_IMAGE", _upgrade("camera", "2.0.0", "crash")),
+    fault("a new image that runs, but is sick", "uplink", "TRIAL_FAILED PROBE_FAILED", "APP_IMAGE", _upgrade("uplink", "3.0.0", "sick"), limit_s=30),
     fault("its port is taken", "camera", "PORT_HELD EXIT CRASH_LOOP", "PORT_HELD", _port_taken, _port_free, settle_s=2.0),
     fault("restarted by a stranger, again and again", "logger", "FOREIGN_RESTARTS", "FOREIGN_HAND", _again_and_again, limit_s=30),
     fault("what it needs never comes up", "uplink", "EXIT", "DEPENDENCY", _needs_down, _needs_back, apps=("uplink", "historian"), settle_s=0.5),
