@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from drive import drive
@@ -15,6 +16,8 @@ from edgeheal.adapters.host.load import Load, meminfo, pressure
 from edgeheal.adapters.host.network import Network
 from edgeheal.adapters.host.source import Host
 from edgeheal.adapters.host.wall import Wall
+from edgeheal.agent.assembly import mounts_of
+from edgeheal.config.schema import Config
 from edgeheal.core import host_metrics as names
 from edgeheal.core.signal import HostSample, LinkIs
 from edgeheal.core.version import BUILT_S
@@ -348,3 +351,8 @@ def test_an_address_on_a_bridge_over_a_real_port_counts_and_a_containers_bridge_
     network = Network(lambda _: None, time.monotonic_ns, sysfs=str(tmp_path))
     assert network._outward() == ["br0", "eth0"]
     network.close()
+
+
+def test_further_mounts_of_the_config_are_watched_under_their_path():
+    config = replace(Config(), sampling=replace(Config().sampling, mounts=("/media/usb", "/")))
+    assert mounts_of(config) == {"media/usb": "/media/usb", "root": "/"}
