@@ -48,7 +48,7 @@ from edgeheal.core.app import AppSpec, NeedSpec
 from edgeheal.core.effect import Act, Decided, Effect, Report, Verb, Wake
 from edgeheal.core.incident import Incident
 from edgeheal.core.layout import Layout
-from edgeheal.core.signal import AppSeen, AppStarted, CatalogIs, ConfigIs, DeploymentsAre, PolicyIs, Signal, StoodStill
+from edgeheal.core.signal import AppSeen, AppStarted, CatalogIs, ConfigIs, DeploymentsAre, LinkIs, PolicyIs, Signal, StoodStill
 from edgeheal.core.version import VERSION
 from edgeheal.engine.state import initial
 from edgeheal.journal.records import DecidedLine, Outcome, When
@@ -268,7 +268,7 @@ class Agent:
                 if self.images.get(app) != image:
                     self.images[app] = image
                     self.catalog_is()
-            case StoodStill():
+            case StoodStill() | LinkIs(layer="carrier" | "address" | "route", up=True):  # another way, or the old one again: is the broker there?
                 if self.link is not None:
                     self.link.check_now()  # type: ignore[attr-defined]
             case _:
