@@ -127,6 +127,12 @@ def test_functions_classes_and_files_stay_small():
     assert large == []
 
 
+def test_no_two_test_files_have_one_name():
+    """They are collected by their bare name: the second would stop the whole run."""
+    names = [os.path.basename(name) for name in tracked() if os.path.basename(name).startswith("test_") and name.endswith(".py")]
+    assert sorted(n for n in set(names) if names.count(n) > 1) == []
+
+
 def test_no_mocks_of_our_own_code():
     found = [p for p in python_files("tests/") if re.search(r"unittest\.mock|MagicMock|mocker\b", text_of(p)) and not p.endswith("test_style.py")]
     assert found == []

@@ -140,7 +140,7 @@ def test_fc_sen_3_a_dead_slave_is_one_incident_about_it_and_a_dead_line_is_one_a
 def test_a_power_cycle_names_the_feed_of_what_is_wrong_and_waits_before_it():
     bench = Bench(meter(1, power=4), meter(2, power=7), policy=Policy(start_grace_s=5, hooks=("power-cycle",), remedies=ACT))
     bench.device.run(20)
-    bench.mute("meter2", seconds=20)
+    bench.mute("meter2", seconds=12)
     assert bench.device.acts(Verb.HOOK) == [], "late is not dead"
     bench.device.run(20)
     assert [a.target for a in bench.device.acts(Verb.HOOK)] == ["power-cycle:7"]
@@ -211,7 +211,7 @@ def test_fc_sen_2_a_reset_that_makes_it_worse_is_withdrawn_and_its_own_noise_doe
     device = bench.device
     for round_ in range(1, 4):  # an hour well; then silent; 43 s after its reset silent again, for a minute
         bench.mute(seconds=3_600)
-        bench.mute("radio", seconds=45)
+        bench.mute("radio", seconds=22)
         assert len(device.acts(Verb.HOOK)) == round_
         bench.mute(seconds=3)
         bench.mute("radio", seconds=5)
