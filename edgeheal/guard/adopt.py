@@ -27,18 +27,25 @@ if TYPE_CHECKING:
 def everything(body: "Body", supervisor: "Supervisor") -> None:
     """Every app of the keeper, once, at the guard's start."""
     marked = supervisor.trees.marked()
-    for app in list(supervisor.apps.values()):
-        record = app.record.load()
-        supervisor.orders.adopt(app)
-        same_boot = record.get("boot") == body.boot
-        app.finished = bool(record.get("finished")) and same_boot
-        found = _main(record if same_boot else {}, marked.get(app.name, []))
-        if found is not None:
-            _adopt(body, supervisor, app, record if same_boot else {}, found)
-            continue
-        if same_boot and record.get("pid") and record.get("ended") != record.get("run"):
-            _ended_unseen(supervisor, app, record)
-        _go_on(body, supervisor, app, record if same_boot else None)
+    try:
+        for app in list(supervisor.apps.values()):
+            _one(body, supervisor, app, marked)
+    finally:
+        supervisor.trees.look_anew()
+
+
+def _one(body: "Body", supervisor: "Supervisor", app: App, marked: "Marked") -> None:
+    record = app.record.load()
+    supervisor.orders.adopt(app)
+    same_boot = record.get("boot") == body.boot
+    app.finished = bool(record.get("finished")) and same_boot
+    found = _main(record if same_boot else {}, marked.get(app.name, []))
+    if found is not None:
+        _adopt(body, supervisor, app, record if same_boot else {}, found)
+        return
+    if same_boot and record.get("pid") and record.get("ended") != record.get("run"):
+        _ended_unseen(supervisor, app, record)
+    _go_on(body, supervisor, app, record if same_boot else None)
 
 
 def _main(record: "dict[str, Any]", marked: "list[tuple[int, procs.Process]]") -> "tuple[int, int] | None":

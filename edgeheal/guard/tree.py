@@ -28,6 +28,7 @@ class Trees:
         self._body = body
         self._root = os.fsencode(body.layout.root)
         self.spared: set[int] = set()
+        self._seen: tuple[dict[int, procs.Process], dict[int, dict[bytes, bytes]]] | None = None
 
     def maybe(self, app: "App") -> bool:
         """Whether anyone *may* be left of an app whose main process is gone: cheap, and never wrongly False."""
@@ -47,7 +48,7 @@ class Trees:
         if app.group is not None and not (app.run is not None and app.run.adopted):
             found.update(dict.fromkeys(pid for pid in app.group.pids() if pid not in self.spared))
             return list(found)
-        everyone = procs.everyone()
+        everyone = self._seen[0] if self._seen is not None else procs.everyone()
         if main:
             found.update(dict.fromkeys(one.pid for one in procs.below(main, everyone)))
         if app.group is not None:
@@ -104,18 +105,24 @@ class Trees:
             self.signal(app, pid, kernel.SIGKILL)
 
     def _marked(self, pid: int, app: str) -> bool:
-        marks = procs.marks(pid, (_MARK, _ROOT))
+        marks = self._seen[1].get(pid, {}) if self._seen is not None else procs.marks(pid, (_MARK, _ROOT))
         return marks.get(_MARK, b"").startswith(app.encode() + b":") and marks.get(_ROOT) == self._root
 
     def marked(self) -> "dict[str, list[tuple[int, procs.Process]]]":
-        """Every process of this device's apps by its marker: app -> (run, process). For adoption: one look at everybody."""
+        """Every process of this device's apps by its marker: app -> (run, process). For adoption: one look at everybody, used for all apps until `look_anew`."""
         found: dict[str, list[tuple[int, procs.Process]]] = {}
-        for one in procs.everyone().values():
-            marks = procs.marks(one.pid, (_MARK, _ROOT))
+        everyone = procs.everyone()
+        self._seen = (everyone, {pid: procs.marks(pid, (_MARK, _ROOT)) for pid in everyone})
+        for one in everyone.values():
+            marks = self._seen[1][one.pid]
             name, colon, number = marks.get(_MARK, b"").decode("ascii", "replace").rpartition(":")
             if colon and number.isdigit() and marks.get(_ROOT) == self._root:
                 found.setdefault(name, []).append((int(number), one))
         return found
+
+    def look_anew(self) -> None:
+        """What `marked` saw is old by now."""
+        self._seen = None
 
 
 def _alive(pid: int) -> bool:
