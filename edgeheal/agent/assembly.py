@@ -34,7 +34,7 @@ from edgeheal.agent.itself import Itself
 from edgeheal.agent.leave import Leave
 from edgeheal.agent.loop import Loop
 from edgeheal.agent.reporter import Reporter
-from edgeheal.agent.sensors import of_box, promised, sources_of
+from edgeheal.agent.sensors import Switched, of_box, promised, sources_of
 from edgeheal.agent.store import packed, take_over
 from edgeheal.agent.tools import Tools
 from edgeheal.agent.view import Past, World
@@ -164,11 +164,14 @@ class Agent:
         self.guard.on_hello = self._greeted
         self.guard.on_lost = self._guard_lost
         self.guard.on_event = self._guard_told
+        sensing = sources_of(self.sensors, brain.hear, self.workers)
+        self.switched = Switched([source for _, source in sensing])
+        brain.listen(self.switched.heed)
         sources: list[tuple[str, object]] = [
             ("guard", self.guard), ("alarm", self.alarm), ("disk", self.disk), ("journal", self.journal), ("recorder", self.recorder), ("spool", self.spool),
             ("workers", self.workers), ("processes", self.processes), ("probes", self.probes), ("host", self.host), ("kernel", self.kernel),
             ("metrics", self.metrics), ("logs", self.logs), ("itself", self.itself), ("control", self.control), ("identity", self.identity),
-            *sources_of(self.sensors, brain.hear, self.workers),
+            *sensing,
         ]  # fmt: skip
         if self.link is not None:
             sources.append(("link", self.link))
@@ -225,6 +228,7 @@ class Agent:
         match effect:
             case Act():
                 self.world.did(effect, self.clock.now().box_s)
+                self.switched.carry(effect)
                 self.executor.act(effect)
             case Report(incident=incident):
                 if self.past.keep(incident):

@@ -11,8 +11,12 @@ from collections.abc import Mapping, Sequence
 
 from edgeheal.config.schema import Sensor
 from edgeheal.core.app import AppSpec, MetricSpec
+from edgeheal.core.effect import Act, Verb
+from edgeheal.core.signal import ActEnded, Signal
 from edgeheal.core.values import replace
 from edgeheal.ports import Blocking, Emit, Source
+
+ACTS_MOST = 32
 
 
 def sources_of(sensors: Mapping[str, Sensor], emit: Emit, blocking: Blocking) -> list[tuple[str, Source]]:
@@ -54,6 +58,30 @@ def sources_of(sensors: Mapping[str, Sensor], emit: Emit, blocking: Blocking) ->
 
         sources += [(f"topics {broker}", Topics(emit, broker, on_it)) for broker, on_it in topics.items()]
     return sources
+
+
+class Switched:
+    """After a hook ran (the power of a peripheral was cycled), those that ask slowly by now ask at their pace again, at once."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        """`sources`: those of sensors; the ones with `again` are told."""
+        self._sources = sources
+        self._hooks: set[int] = set()
+
+    def carry(self, act: Act) -> None:
+        """An act goes out."""
+        if act.verb is Verb.HOOK and len(self._hooks) < ACTS_MOST:
+            self._hooks.add(act.number)
+
+    def heed(self, signal: Signal) -> None:
+        """It ended."""
+        if not isinstance(signal, ActEnded) or signal.act not in self._hooks:
+            return
+        self._hooks.discard(signal.act)
+        for source in self._sources:
+            again = getattr(source, "again", None)
+            if again is not None:
+                again()
 
 
 def promised(specs: Sequence[AppSpec], sensors: Mapping[str, Sensor], *, ours: bool = True) -> tuple[AppSpec, ...]:

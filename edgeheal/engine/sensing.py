@@ -16,7 +16,7 @@ from edgeheal.detect.sensors import Sensor
 from edgeheal.engine.turn import Turn
 from edgeheal.recover.case import Case
 
-PATIENCE_S = 30.0
+PATIENCE_S = 15.0
 PATIENCE_PERIODS = 10
 
 
@@ -100,7 +100,7 @@ def line_down(turn: Turn, line: str) -> bool:
 
 
 def patience_s(turn: Turn, case: Case) -> float:
-    """How long sensors may be silent before their power is taken: ten periods, half a minute at least."""
+    """How long sensors may be silent before their power is taken: ten periods, a quarter of a minute at least."""
     every_ms = [m.every_ms for sign in case.signs if (m := metric(turn, sign.app, sign.subject)) is not None]
     return max(PATIENCE_S, PATIENCE_PERIODS * max(every_ms, default=0) / 1000)
 

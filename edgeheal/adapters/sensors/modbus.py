@@ -4,7 +4,7 @@
 Duty: ask each register at its period, one question at a time, tell `Reading`. It resets nothing and judges nothing.
 Invariants: the wait for one answer is at most the poll period shared among all slaves, so that a dead one cannot starve the others; a
 slave that missed `MISSES` answers in a row is asked once a minute only (`SILENT_NS`) until it answers; each of its due values is
-still told as no answer. A late answer is thrown away, never taken for another's.
+still told as no answer, and after `again` nobody is asked rarely for `LIVELY_NS`. A late answer is thrown away, never taken for another's.
 """
 
 import time
@@ -21,6 +21,7 @@ from edgeheal.ports import Blocking, Emit
 MS = 1_000_000
 MISSES = 3
 SILENT_NS = 60 * NS
+LIVELY_NS = 60 * NS
 BITS_A_CHAR = 11
 SILENT_CHARS = 4  # 3.5 characters between frames
 
@@ -58,6 +59,7 @@ class Modbus:
         self._asked_ns = 0
         self._free_ns = 0
         self._got = b""
+        self._lively_ns = 0
         self.port = SerialLine(line, emit, blocking, clock)
 
     def fds(self) -> dict[int, int]:
@@ -109,6 +111,12 @@ class Modbus:
         """Let go of the line."""
         self.port.lose()
 
+    def again(self) -> None:
+        """Something was switched off and on: whoever was silent may be there again, now or in a moment."""
+        self._lively_ns = self._clock() + LIVELY_NS
+        for slave in self._slaves.values():
+            slave.ask_ns = slave.missed = 0
+
     def _ask(self, row: _Row, now_ns: int) -> bool:
         self.port.drain()
         self._got = b""
@@ -126,7 +134,7 @@ class Modbus:
         self._free_ns = now + self._gap_ns
         slave = self._slaves[row.register.slave]
         slave.missed = 0 if answered else slave.missed + 1
-        slave.ask_ns = now + SILENT_NS if slave.missed >= MISSES else 0
+        slave.ask_ns = now + SILENT_NS if slave.missed >= MISSES and now >= self._lively_ns else 0
         self._tell(row, value, (now - self._asked_ns) // MS)
 
     def _tell(self, row: _Row, raw: float | None, took_ms: int) -> None:

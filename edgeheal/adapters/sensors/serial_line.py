@@ -22,6 +22,7 @@ from edgeheal.core.signal import SelfSaid
 from edgeheal.ports import Blocking, Emit
 
 RETRY_NS = NS
+SOON_NS = NS // 3  # a drop-out that is over so soon is no outage
 READ_MOST = 4_096
 UNSENT_MOST = 4_096
 
@@ -97,7 +98,7 @@ class SerialLine:
         port, self._port = self._port, None
         self.fd, self._unsent = -1, b""
         self.lost_ns = self.lost_ns or self._clock()
-        self.due_ns = self._clock() + RETRY_NS
+        self.due_ns = self._clock() + SOON_NS
         if port is not None:
             _shut(port)
 
