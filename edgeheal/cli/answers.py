@@ -115,7 +115,9 @@ ANSWERS: dict[str, Schema] = {
     "log line": obj(line=TEXT),
     "probe": rows(obj(probe=TEXT, kind=TEXT, answer=word("yes", "no", "unknown"), took_ms=WHOLE, why=TEXT)),
     "done": obj(app=TEXT, done=TEXT, seconds=maybe(WHOLE)),
-    "rollback": obj(app=TEXT, **{"from": either(IMAGE, NOTHING)}, to=IMAGE, ready=FLAG, ms=table(WHOLE), by=TEXT),
+    "rollback": obj(
+        app=TEXT, **{"from": either(IMAGE, NOTHING)}, to=IMAGE, ready=FLAG, ms=table(WHOLE), by=TEXT, data_carried=either(FLAG, NOTHING)
+    ),
     "answered": obj(incident=TEXT, done=word("approve", "reject")),
     "challenge": obj(nonce=octets(8), counter=WHOLE),
     "redeem": obj(action=TEXT, app=TEXT, command=octets(16), counter=WHOLE, reason=TEXT),

@@ -10,6 +10,11 @@ import pytest
 import verb_stage
 from monitor_box import PYTHON, image, until
 
+from edgeheal.cli.answer_words import closed
+from edgeheal.cli.answers import ANSWERS
+
+jsonschema = pytest.importorskip("jsonschema")
+
 APP = """
 import os, signal, socket, time
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -109,3 +114,13 @@ def test_a_remedy_that_waits_is_carried_out_when_approved_and_not_when_rejected(
         until(lambda: [i for i in json.loads(box.run(["incidents"]).out) if i["id"] == ident and i["need"] != "APPROVE"], 30, "the answer to count")
         time.sleep(1)
         assert row(box)["pid"] == 0
+
+
+@pytest.mark.system
+@pytest.mark.slow
+@pytest.mark.timeout(170)
+@pytest.mark.skipif(not verb_stage.ROOT, reason="needs root to take the network away")
+def test_a_drill_is_played_on_a_stage_without_any_network():
+    done = verb_stage.VerbStage.run(None, ["drill", "run", "kill"], network=False, root=False, seconds=150)
+    assert done.code == 0, done
+    jsonschema.validate(json.loads(done.out), closed(ANSWERS["drill"]))

@@ -4,10 +4,12 @@
 Each verb runs in a fork of the test: its own uid, its own (empty) network where that is asked for, its answers caught.
 """
 
+import codecs
 import contextlib
 import ctypes
 import fcntl
 import getpass  # noqa: F401 - as below
+import gzip  # noqa: F401 - as below
 import importlib
 import os
 import pkgutil
@@ -34,6 +36,8 @@ from edgeheal.lab.broker import Broker, free_port
 for _package in ("cli", "adapters", "config", "fleet", "image", "trust", "lab", "engine"):  # another uid may not reach our interpreter's own files
     for _module in pkgutil.walk_packages([f"{REPO}/edgeheal/{_package}"], f"edgeheal.{_package}."):
         importlib.import_module(_module.name)
+for _encoding in ("ascii", "idna", "latin-1"):
+    codecs.lookup(_encoding)
 ROOT = os.geteuid() == 0
 FIRST = 63_000 + os.getpid() % 32 * 40
 AGENT, GROUP, STRANGER = FIRST, FIRST + 5, FIRST + 6
