@@ -35,6 +35,7 @@ from edgeheal.agent.leave import Leave
 from edgeheal.agent.loop import Loop
 from edgeheal.agent.reporter import Reporter
 from edgeheal.agent.sensors import Switched, of_box, promised, sources_of
+from edgeheal.agent.standing import Standing
 from edgeheal.agent.store import packed, take_over
 from edgeheal.agent.tools import Tools
 from edgeheal.agent.view import Past, World
@@ -91,6 +92,7 @@ class Agent:
         self._remember(seed)
         self.guard = GuardClient(layout.guard_agent_socket, hear, heartbeat_s=max(1.0, config.guard.stuck_s / 3), durable=self._kept)
         self.leave = Leave(self.guard)
+        self.standing = Standing(self.guard)
         self.why = WhyBooted(self.guard, hear, self._born_again, torn=self._torn)
         self._sense(config, hear)
         local: dict[Verb, Callable[[Act], None]] = {Verb.PROBE: lambda act: self._probe(act.app), Verb.FOLLOW: self._follow}
@@ -218,6 +220,7 @@ class Agent:
             self.tools.tell_incident(incident)
         self._reports.clear()
         self.leave.give(self.brain.state, self.brain.steps, self.clock.now())
+        self.standing.place(self.brain.state)
         self.tools.tell_changes()
 
     def _note(self, now: "object", signal: Signal, effects: tuple[Effect, ...]) -> None:
@@ -256,6 +259,7 @@ class Agent:
     def _guard_lost(self) -> None:
         self.executor.guard_lost()
         self.leave.guard_lost()
+        self.standing.guard_lost()
         self.probes.guard_lost()
         self.logs.guard_lost()
         self.tools.words_lost()

@@ -53,7 +53,11 @@ class Tools:
         agent = self._agent
         now = agent.clock.now()
         state = agent.brain.state
-        rows = [view.row(state, app, now) for name, app in sorted(state.apps.items()) if name in agent.config.apps]
+        rows = [
+            view.row(state, app, now) | {"standing_order": name in agent.standing.known}
+            for name, app in sorted(state.apps.items())
+            if name in agent.config.apps
+        ]
         worst = view.worst([c.incident for c in state.cases.values() if c.open and not c.parent])
         guard = "ok" if agent.guard.connected else "gone"
         return {

@@ -72,7 +72,9 @@ def _boot(door: GuardDoor) -> str:
 
 def _rows(door: GuardDoor) -> list[dict[str, Any]]:
     speak = guard_signals.Words()
-    seen = [speak.app_row(row) for row in door.ask(guard_frames.STATUS).rows if len(row) == guard_frames.APP_ROW.size]
+    told = [row for row in door.ask(guard_frames.STATUS).rows if len(row) == guard_frames.APP_ROW.size]
+    seen = [speak.app_row(row) for row in told]
+    ordered = {app.app for app, row in zip(seen, told, strict=True) if guard_frames.APP_ROW.unpack(row)[15] & guard_frames.F_ORDERED}
     rows = []
     now_ns = time.monotonic_ns()
     for app in seen:
@@ -92,7 +94,7 @@ def _rows(door: GuardDoor) -> list[dict[str, Any]]:
             "soak_left_s": running[5] if running else 0,
             "before": next((i[1] for i in images if not i[4] and i[2] == deployment.GOOD), ""), "run": app.run, "pid": app.pid if up else 0,
             "ready": app.phase == guard_frames.PHASE_RUNNING, "wanted": "running" if app.wanted else "stopped",
-            "why": "held: no image may run" if app.held else "", "incident": "",
+            "why": "held: no image may run" if app.held else "", "incident": "", "standing_order": app.app in ordered,
             "images": [
                 {"id": i[0], "version": i[1], "state": deployment.STATES[i[2]].lower(), "reason": deployment.REASONS[i[3]], "running": i[4]} for i in images
             ],
@@ -103,7 +105,7 @@ def _rows(door: GuardDoor) -> list[dict[str, Any]]:
 def _unknown(name: str) -> dict[str, Any]:
     return {
         "app": name, "state": words.SHOWN[Shown.UNKNOWN], "fine": "UNKNOWN", "since_s": 0, "version": "", "image": "", "image_state": "", "trial": False,
-        "soak_left_s": 0, "before": "", "run": 0, "pid": 0, "ready": False, "wanted": "", "why": "", "incident": "", "images": [],
+        "soak_left_s": 0, "before": "", "run": 0, "pid": 0, "ready": False, "wanted": "", "why": "", "incident": "", "standing_order": False, "images": [],
     }  # fmt: skip
 
 
