@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bench: bytes of an incident on the wire, eight kinds, as a plain subscriber saw them, beside JSON, CBOR and Sparkplug B.
 
-Each kind is provoked over the real engine (a simulated world drives the shipped `step`), and its summaries travel through the shipped
-spool, link and a real broker. Four of the kinds are then provoked on a whole device as well: shipped guard, agent and controller, a
-signed app, real signals, files and bundles (`BENCH_DEVICE=0` leaves that out). The largest revision of each counts. The other
-encodings carry the same fields under their full names, as such messages do; Sparkplug B as metrics with name, time and type.
+Each kind is made for real on a whole device (`incident_device`): shipped guard and agent, signed apps, real processes, files, disks and network,
+bytes as a subscriber at its broker saw them, the largest revision. Each is provoked over the real engine as well (a simulated world drives the
+shipped `step`; its summaries travel through the shipped spool, link and a real broker): those bytes stand beside it, and in the place of a kind that cannot be
+made here, which `provoked_on` says (`BENCH_DEVICE=0` leaves the device out). The other encodings carry the same fields under their full
+names, as such messages do; Sparkplug B as metrics with name, time and type.
 """
 
 from __future__ import annotations
@@ -195,41 +196,8 @@ def over_the_wire(folder: Path, bodies: dict[str, list[bytes]]) -> dict[str, lis
     return found
 
 
-# -- on a whole device
-
-
-def on_a_device() -> dict[str, int]:
-    """Kinds provoked on a whole device by the demo's stage: largest payload, as a plain subscriber at its broker saw it."""
-    from edgeheal.core.ids import short_id
-    from edgeheal.fleet.session import Address, Session
-    from edgeheal.lab import demo, scenes
-    from edgeheal.lab.stage import Stage
-
-    plays = {"process crash": "kill", "sensor stuck": "stuck-sensor", "config rollback": "bad-config", "crash loop to rollback": "bad-upgrade"}
-    found: dict[str, int] = {}
-    with tempfile.TemporaryDirectory(prefix="bench-incident-") as scratch, Stage(Path(scratch)) as stage:
-        play, world = demo.set_stage(stage, lambda text: print(f"bench incident: {text}", file=sys.stderr))
-        subscriber = Session(Address("127.0.0.1", stage.port), "plain", clean=True)
-        subscriber.subscribe(f"eh/1/{stage.tenant}/+/up/incident", qos=1)
-        try:
-            for kind, scene in plays.items():
-                result = scenes.play_one(scene, play)
-                end = time.monotonic() + 12
-                while time.monotonic() < end:
-                    for message in subscriber.wait(0.3):
-                        subscriber.acknowledge([message.mid] if message.mid else [])
-                        session, number = _key(message.payload)
-                        if result.incident and short_id(session, number) == result.incident:
-                            found[kind] = max(found.get(kind, 0), len(message.payload))
-                demo.settle(play, result)
-        finally:
-            subscriber.close()
-            play.events.close()
-            world.close()
-    return found
-
-
-def _key(payload: bytes) -> tuple[bytes, int]:
+def key_of(payload: bytes) -> tuple[bytes, int]:
+    """(session, number) of the incident that a payload is about."""
     import msgpack
 
     body = msgpack.unpackb(payload, strict_map_key=False)[1]
@@ -317,18 +285,21 @@ def _figures(sizes: dict[str, int]) -> dict[str, Any]:
 
 def run() -> dict[str, Any]:
     """Median, maximum and each kind, for us and for the others."""
-    with tempfile.TemporaryDirectory(prefix="bench-incident-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="bench-incident-", ignore_cleanup_errors=True) as scratch:
         seen = over_the_wire(Path(scratch), engine_bodies())
     largest = {kind: max(payloads, key=len) for kind, payloads in seen.items()}
+    engine = {kind: len(payload) for kind, payload in largest.items()}
+    provoked = dict.fromkeys(engine, "engine: BENCH_DEVICE=0")
+    if os.environ.get("BENCH_DEVICE", "1") != "0":
+        from incident_device import payloads
+
+        found = payloads()
+        provoked = {kind: "device" if kind in found["seen"] else f"engine: {found['not'].get(kind, 'not made')}" for kind in engine}
+        largest |= {kind: bytes.fromhex(row) for kind, row in found["seen"].items()}
     sizes = {kind: len(payload) for kind, payload in largest.items()}
-    provoked = dict.fromkeys(sizes, "engine")
-    device = on_a_device() if os.environ.get("BENCH_DEVICE", "1") != "0" else {}
-    for kind, size in device.items():
-        sizes[kind] = max(sizes[kind], size)
-        provoked[kind] = "device"
     texts = {kind: named(payload) for kind, payload in largest.items()}
     return {
-        "edgeheal": _figures(sizes) | {"provoked_on": provoked},
+        "edgeheal": _figures(sizes) | {"provoked_on": provoked, "over_the_engine": engine},
         "json": _figures({k: len(json.dumps(v, separators=(",", ":")).encode()) for k, v in texts.items()}),
         "cbor": _figures({k: len(cbor(v)) for k, v in texts.items()}),
         "sparkplug": _figures({k: len(sparkplug(v)) for k, v in texts.items()}),
