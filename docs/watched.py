@@ -10,7 +10,7 @@ from edgeheal.config.schema import Config
 from edgeheal.core import words
 from edgeheal.core.kinds import RemedyKind, SymptomKind
 from edgeheal.core.policy import Policy
-from edgeheal.detect import busy, host, kernel, sensors
+from edgeheal.detect import busy, host, kernel, normal, sensor_default, sensor_rate, sensors, sibling
 from edgeheal.diagnose.rank import PRIORS
 from edgeheal.recover.ladder import CURES
 
@@ -53,15 +53,15 @@ WATCHED: dict[SymptomKind, tuple[str, str, str]] = {
     S.ZOMBIES: (_PROC, "a child that ended a moment ago", span(busy.ZOMBIES_S)),
     S.CPU_SPIN: (_PROC, "honest work: heartbeat, probe or reading comes", span(busy.SPIN_S)),
     S.OOM_KILL: (f"{_KMSG}, the cgroup's counter", "SIGKILL by anybody else", AT_ONCE),
-    S.SENSOR_MISSING: (_READINGS, "an app that hangs or starts, a late answer, a standstill", f"{sensors.SILENT_PERIODS} periods of the sensor"),
-    S.SENSOR_STUCK: (_READINGS, "a value that may rest so long, a coarse sensor at night", "`stuck` as promised"),
+    S.SENSOR_MISSING: (_READINGS, "an app that hangs or starts, an answer as late as it often is, a standstill", f"{sensors.SILENT_PERIODS} periods of the sensor"),
+    S.SENSOR_STUCK: (_READINGS, "a value that may rest so long, a coarse sensor at night", f"`stuck` as promised, else {normal.STUCK_FACTOR:g} times its longest rest"),
     S.SENSOR_RANGE: (_READINGS, "one bad reading", f"{sensors.AGREE} readings"),
-    S.SENSOR_JUMP: (_READINGS, "one spike, a step within the promised one", f"{sensors.AGREE} readings"),
-    S.SENSOR_NOISE: (_READINGS, "its own usual noise", "learned, then a window of readings"),
-    S.SENSOR_DRIFT: (_READINGS, "a true change that its sibling shows, too", "learned, then a window of readings"),
+    S.SENSOR_JUMP: (_READINGS, "one spike, a step within the promised or the usual one", f"{sensors.AGREE} readings; learned: {normal.BLOCK}"),
+    S.SENSOR_NOISE: (_READINGS, "its own usual noise, one spike", f"{normal.FACTOR:g} times the usual over {normal.AGREE * normal.BLOCK} readings"),
+    S.SENSOR_DRIFT: (_READINGS, "a true change that its sibling shows, too; an offset between them", f"{sibling.AGREE * sibling.BLOCK} readings apart"),
     S.SENSOR_SCALE: (_READINGS, "a true step, a spike", f"{sensors.AGREE} readings"),
-    S.SENSOR_DEFAULT: (_READINGS, "a true value that happens to be one", f"{sensors.AGREE} readings"),
-    S.SENSOR_FAST: (_READINGS, "a true step within the promised rate", f"{sensors.AGREE} readings"),
+    S.SENSOR_DEFAULT: (_READINGS, "a value that passes through, a set point, a pump that is off", f"{sensor_default.SAME} readings"),
+    S.SENSOR_FAST: (_READINGS, "one spike, one true step, noise", f"{sensor_rate.AGREE} readings beyond `rate`"),
     S.LOG_ERROR: ("the app's log, folded by template", "an app that complains and lives: evidence only", AT_ONCE),
     S.LOG_CRASH: ("stack traces in the app's log", "an exception that was caught: evidence only", AT_ONCE),
     S.DISK_SPACE: ("statvfs of our folders and `sampling.mounts`, on a worker", "root's reserve, a figure that hovers, two labels on one disk", samples(1)),

@@ -76,7 +76,7 @@ def _spikes(v: list[float], at: int, chance: random.Random) -> int:
 
 def _clip(v: list[float], at: int, _: random.Random) -> int:
     """From the first reading that is cut off on."""
-    top = sorted(v[at - DAY : at])[DAY * 3 // 4]
+    top = sorted(v[at : at + DAY])[DAY * 3 // 4]
     first = next(i for i in range(at, len(v)) if v[i] >= top)
     v[at:] = [min(x, top) for x in v[at:]]
     return first
