@@ -22,7 +22,7 @@ OFF_LEAST_S = 300  # shorter gaps of the box's own clock say nothing
 # what a watchdog's boot status says (linux/watchdog.h)
 OVERHEAT, FANFAULT, POWERUNDER, CARDRESET = 0x01, 0x02, 0x10, 0x20
 # how the boot before ended, as the guard kept it
-END_RUNNING, END_GUARD, END_REBOOT, END_OFF, END_UNREADABLE = range(5)
+END_RUNNING, END_GUARD, END_REBOOT, END_OFF, END_UNREADABLE, END_DOWN = range(6)
 # what a record in pstore tells
 P_PANIC, P_OOPS, P_PRETIMEOUT, P_THERMAL, P_ORDER, P_SYSRQ = range(6)
 
@@ -151,7 +151,7 @@ def _order(scale: _Scale, facts: Facts) -> None:
         scale.add(ORDERED, 650, f"{'reboot' if kind == 0 else 'power-off'} {number} was ordered here")
     if facts.end == END_GUARD:
         scale.add(ORDERED, 300, "the guard had ended in order, nobody saw what the system did then")
-    elif facts.end in (END_REBOOT, END_OFF):
+    elif facts.end in (END_REBOOT, END_OFF, END_DOWN):
         scale.add(ORDERED, 350 if facts.order is not None else 750, "the system was shut down in order")
     elif facts.end == END_UNREADABLE:
         scale.say("the record of the boot before is damaged")
@@ -188,7 +188,7 @@ def _source(scale: _Scale, source: Source, facts: Facts) -> None:
     """One reason: strong. Several: each half, but an order of which nobody knows is none, and a dog that nobody had armed did not bite."""
     means = source.means
     if len(means) > 1:
-        known = facts.order is not None or facts.end in (END_GUARD, END_REBOOT, END_OFF)
+        known = facts.order is not None or facts.end in (END_GUARD, END_REBOOT, END_OFF, END_DOWN)
         armed = any(dog.armed for dog in facts.dogs)
         left = tuple(m for m in means if not (m == ORDERED and not known and armed and not facts.first))
         means = left or means
@@ -210,7 +210,7 @@ def _explain(scale: _Scale, facts: Facts) -> None:
             weights.pop(reason, None)
     if weights.get(BROWN, 0) >= ENOUGH:
         weights.pop(POWER, None)
-    off = (facts.order is not None and facts.order[0] > 0) or (facts.order is None and facts.end == END_OFF)
+    off = (facts.order is not None and facts.order[0] > 0) or (facts.order is None and facts.end in (END_OFF, END_DOWN))
     if off and weights.get(ORDERED, 0) >= ENOUGH:
         weights.pop(POWER, None)
     for strong in (DOG, PANIC, BROWN, THERMAL):

@@ -38,8 +38,8 @@ MOST_ROWS = 32
 YOUNG_S = 7 * 86_400  # an image that served so long is no suspect
 WALL_LEAST = 1_700_000_000  # a clock before this was never set
 CHILD = "edgeheal.guard.witness_child"
-RUNNING, GUARD_ENDED, TO_REBOOT, TO_OFF, UNREADABLE = range(5)  # detect.reset.END_*
-ORDERED_SURE = (TO_REBOOT, TO_OFF)
+RUNNING, GUARD_ENDED, TO_REBOOT, TO_OFF, UNREADABLE, GOES_DOWN = range(6)  # detect.reset.END_*
+ORDERED_SURE = (TO_REBOOT, TO_OFF, GOES_DOWN)
 
 
 class Boots:
@@ -173,7 +173,7 @@ class Boots:
 
     @property
     def word(self) -> str:
-        """Where an init without better words says what it is about to do: `reboot` or `poweroff`."""
+        """Where an init without better words says what it is about to do: `reboot`, `poweroff`, or `down` where it does not know."""
         return f"{self._parts.body.layout.run}/shutdown"
 
     def _forget_word(self) -> None:

@@ -21,7 +21,7 @@ from edgeheal.guard.agentless import Agentless
 from edgeheal.guard.appdata import AppData
 from edgeheal.guard.appkeep import AppKeep
 from edgeheal.guard.blocks import DAMAGED, FRESH, NEWER
-from edgeheal.guard.boots import GUARD_ENDED, TO_OFF, TO_REBOOT, Boots
+from edgeheal.guard.boots import TO_REBOOT, Boots
 from edgeheal.guard.deployments import Deployments
 from edgeheal.guard.ledger import Ledger
 from edgeheal.guard.looking import Looking
@@ -380,13 +380,13 @@ class Monitor(keeper.Keeper):
         shutdown.ask(self._parts, known)
 
     def _handed_over(self, how: int) -> None:
-        """A reboot is watched over to its end; a power-off must not become one; a guard that is stopped by hand resets nobody."""
+        """A reboot is watched over to its end; what may be a power-off must not become one; a guard that is stopped by hand resets nobody."""
         if not (self._body.config.get("watchdog") or {}).get("device"):
             return
         dogs = self._parts.verbs.box.watchdog
         if how == TO_REBOOT:
             dogs.last_feed()
-        elif how in (TO_OFF, GUARD_ENDED):
+        else:
             dogs.disarm()
 
     def close(self) -> None:

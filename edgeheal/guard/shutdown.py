@@ -9,7 +9,7 @@ of the guard is no shutdown. Loaded when the guard ends.
 import os
 
 from edgeheal.guard import asks, spawn
-from edgeheal.guard.boots import GUARD_ENDED, TO_OFF, TO_REBOOT
+from edgeheal.guard.boots import GOES_DOWN, GUARD_ENDED, TO_OFF, TO_REBOOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 LIMIT_S = 2.0
 SYSTEMCTL = ("/usr/bin/systemctl", "/bin/systemctl")
 OPENRC = "/run/openrc/softlevel"
-WORDS = {"reboot": TO_REBOOT, "kexec": TO_REBOOT, "poweroff": TO_OFF, "halt": TO_OFF, "shutdown": TO_OFF}
+WORDS = {"reboot": TO_REBOOT, "kexec": TO_REBOOT, "poweroff": TO_OFF, "halt": TO_OFF, "shutdown": GOES_DOWN, "down": GOES_DOWN}
 
 
 def ask(parts: "Parts", then: "Callable[[int], None]") -> None:
-    """`then(GUARD_ENDED | TO_REBOOT | TO_OFF)`, once."""
+    """`then(GUARD_ENDED | TO_REBOOT | TO_OFF | GOES_DOWN)`, once."""
     known = _known(parts)
     systemctl = next((p for p in SYSTEMCTL if os.access(p, os.X_OK)), "")
     if known or not systemctl or not os.path.isdir("/run/systemd/system") or parts.body.layout.root != "/" or os.geteuid() != 0:

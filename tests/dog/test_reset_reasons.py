@@ -29,6 +29,7 @@ TABLE = [
     ("ordered by us, clean", Facts(order=(0, 1), end=reset.END_REBOOT), "ordered reboot"),
     ("ordered off by us, then power", Facts(order=(1, 2), end=reset.END_OFF, off_s=7_200), "ordered power-off"),
     ("a clean shutdown that was not ours", Facts(end=reset.END_REBOOT, dogs=(SILENT,)), "ordered reboot"),
+    ("shut down, to what end nobody said, then power", Facts(end=reset.END_DOWN, off_s=900), "ordered"),
     ("register that cannot tell, with our mark", Facts(order=(0, 3), sources=(AMBIGUOUS,)), "ordered reboot"),
     ("register that cannot tell, without it, dog armed", Facts(sources=(AMBIGUOUS,), dogs=(Dog("watchdog0", 0, armed=True),)), "watchdog"),
     ("register that cannot tell, nothing else", Facts(sources=(AMBIGUOUS,)), "unknown (ordered or watchdog?)"),
@@ -67,7 +68,7 @@ def test_fc_dog_2_each_pattern_of_witnesses_has_its_verdict(facts, said):
 _FACTS = st.builds(
     Facts,
     order=st.none() | st.tuples(st.integers(0, 2), st.integers(1, 9)),
-    end=st.sampled_from(range(5)),
+    end=st.sampled_from(range(6)),
     crashes=st.lists(st.builds(Crash, st.sampled_from(range(6))), max_size=2).map(tuple),
     dogs=st.lists(st.builds(Dog, st.just("w"), st.sampled_from([-1, 0, CARDRESET, 0x10, 1]), st.booleans(), st.booleans(), st.booleans()), max_size=2).map(
         tuple
@@ -114,7 +115,7 @@ def test_an_ordered_reboot_is_known_by_its_number_and_a_cut_is_not_taken_for_one
     assert (why.facts.order, why.facts.end, why.count, why.unplanned) == (None, reset.END_RUNNING, 3, 1)
 
 
-@pytest.mark.parametrize(("word", "said"), [("reboot", "ordered reboot"), ("poweroff", "ordered power-off"), ("", "unknown (ordered?)")])
+@pytest.mark.parametrize(("word", "said"), [("reboot", "ordered reboot"), ("poweroff", "ordered power-off"), ("down", "ordered"), ("", "unknown (ordered?)")])
 def test_a_shutdown_of_the_whole_system_leaves_a_clean_mark_and_a_restart_of_the_guard_none(dog_box, word, said):
     box = dog_box().start()
     box.term()
