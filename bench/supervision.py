@@ -32,7 +32,6 @@ os.close(fd)
 while True:
     signal.pause()
 """
-REST_S = 15.0
 
 
 def compile_c(folder: Path, name: str) -> Path | None:
@@ -172,10 +171,11 @@ def measure_peer(peer: Peer, services: list[Service], kills: int) -> dict[str, A
 
 def run(kills: int = 100) -> dict[str, Any]:
     """All figures of the supervision bench."""
-    from supervision_edgeheal import measure_edgeheal
+    from supervision_edgeheal import measure_apart, measure_edgeheal
 
     with tempfile.TemporaryDirectory(prefix="eh-bench-") as name:
         folder = Path(name)
+        folder.chmod(0o755)
         sleeper, smallest = compile_c(folder, "sleeper"), compile_c(folder, "smallest")
         services = services_in(folder, sleeper)
         result: dict[str, Any] = {"bare_python_mb": round(bare_python_mb(), 2)}
@@ -183,7 +183,9 @@ def run(kills: int = 100) -> dict[str, Any]:
         for peer in (SmallestC(folder / "smallest_c", smallest), S6(folder / "s6"), Runit(folder / "runit"), Monit(folder / "monit"),
                      Supervisord(folder / "supervisord"), Circus(folder / "circus")):  # fmt: skip
             peer.folder.mkdir()
+            print(f"{peer.name}: measuring", file=sys.stderr)
             result[peer.name] = measure_peer(peer, services, kills)
+        result["edgeheal_uids_apart"] = measure_apart(folder / "apart", sleeper, min(kills, 40))
         smallest_c, own = result["smallest_c"], result["edgeheal"]
         if "skipped" not in smallest_c and "skipped" not in own:
             result["ratio_to_smallest_c"] = {k: round(own[k] / smallest_c[k], 2) for k in ("restart_ms_p50", "restart_ms_p99", "start_all_ms")}

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """EdgeHeal's own part of the supervision bench: the shipped commands, twenty signed images, TLS, controller and detection on.
 
-Duty: set a whole device, kill, restart the guard, weigh. The keys that differ from the defaults are said in the result's notes.
+Duty: set a whole device, kill, start it as after a boot, weigh. The keys that differ from the defaults are said in the result's notes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -23,9 +24,16 @@ from edgeheal.lab.stage import Stage, accepts, until
 
 HEALTHY_S = 3.0
 NOTES = [
-    "soak, soak_min = 5s: images are good before the kills begin",
-    "healthy_after, probation = 1s, wider restart and crash_loop budgets: 100 kills a minute are no crash loop here; the guard's starts budget is as shipped",
+    "guard.soak_min, apps.*.soak = 5s: images are good before the kills begin",
+    "backoff.healthy_after, remedies.restart.probation = 1s, remedies.restart.budget, thresholds.crash_loop = 200 in 10m: each kill is meant as a first crash",
+    "guard.interpreters: the Python that the Python apps run on; device and link: who and where",
+    "sampling.every = 1h for the kills, for what is weighed and for cpu_ms_per_min_events; = 1s for cpu_ms_per_min_1hz",
+    "start_all_ms: from `edgeheal guard` to the last app up, with nothing in /run (as after a boot); the agent is started, too, once the apps are",
+    "memory: resident set of each over that of a bare interpreter of the same run, 20 s after a start of all, TLS connected",
 ]
+REST_S = 15.0
+SETTLE_S = 15.0
+FIRST_UID = 62_000 + os.getpid() % 64 * 40
 DEVICE_TOML = """\
 [device]
 id = "{device}"
@@ -35,7 +43,7 @@ classes = ["gateway"]
 [guard]
 soak_min = "5s"
 interpreters = ["{python}"]
-
+{users}
 [remedies.restart]
 probation = "1s"
 budget = ["200 in 10m"]
@@ -71,15 +79,35 @@ stop_ms = 3000
 """
 
 
-class Bench:
-    """Twenty apps on a stage; `files[i]` is what app i writes when it is up."""
+USERS_TOML = """app_uids = "{apps}-{last}"
 
-    def __init__(self, stage: Stage, sleeper: Path | None) -> None:
+[users]
+agent = {0}
+import = {1}
+store = {2}
+verify = {3}
+check = {4}
+group = {5}
+"""
+
+
+def reachable(path: Path) -> bool:
+    """Whether another user gets to `path`."""
+    return all(part.stat().st_mode & 0o005 for part in (path, *path.parents) if part.is_dir())
+
+
+class Bench:
+    """Twenty apps on a stage; `files[i]` is what app i writes when it is up. `apart`: as root, with a uid for each part and each app."""
+
+    def __init__(self, stage: Stage, sleeper: Path | None, *, apart: bool = False) -> None:
         self.stage = stage
+        self.apart = apart
         self.sleeper = sleeper
         self.python = os.path.realpath(sys.executable)
         self.apps = [f"{'c' if i < 10 else 'py'}{i:02d}" for i in range(20)]
-        self.files = [stage.folder / f"up.{app}" for app in self.apps]
+        (stage.folder / "up").mkdir()
+        (stage.folder / "up").chmod(0o1777)
+        self.files = [stage.folder / "up" / app for app in self.apps]
         self.config: dict[str, Any] = {}
 
     def set_up(self) -> None:
@@ -94,7 +122,12 @@ class Bench:
         authority = Authority(stage.folder / "tls")
         server, ours, theirs = authority.issue("broker", server=True), authority.issue(stage.device), authority.issue("controller")
         self.config = {"device": stage.device, "tenant": stage.tenant, "python": self.python, "port": stage.port, "ca": authority.ca,
-                       "cert": ours[0], "key": ours[1]}  # fmt: skip
+                       "cert": ours[0], "key": ours[1], "users": ""}  # fmt: skip
+        if self.apart:
+            stage.folder.chmod(0o755)
+            for path in ours:
+                os.chown(path, FIRST_UID, FIRST_UID)
+            self.config["users"] = USERS_TOML.format(*range(FIRST_UID, FIRST_UID + 6), apps=FIRST_UID + 6, last=FIRST_UID + 39)
         self.configure("1h")
         bundles = [self._build(i) for i in range(20)]
         stage.launch("broker", Broker(stage.folder / "broker", port=stage.port, tls=Tls(authority.ca, *server)).words())
@@ -154,16 +187,17 @@ class Bench:
         return [f for f in self.files[half * 10 : half * 10 + 10] if time.monotonic_ns() - last_up(f)[1] > HEALTHY_S * 1e9]
 
     def start_all(self) -> float:
-        """The guard ends with its apps and starts again: ms until the last app is up."""
+        """Everything ends, nothing is left in /run, and the guard is started: ms until the last app is up."""
         from supervision import last_up, wait_up
 
+        _, agent = self.resident()
         self.stage.programs["guard"].end(30)
+        for pid in (agent, *(last_up(file)[0] for file in self.files)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for file in self.files:
-            try:
-                os.kill(last_up(file)[0], signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             file.unlink()
+        shutil.rmtree(self.stage.root / "run")
         time.sleep(1.0)
         began = time.monotonic_ns()
         self.stage.programs["guard"].again()
@@ -183,25 +217,29 @@ class Bench:
         return self.stage.programs["guard"].process.pid, min(agents)
 
 
+def rest(bench: Bench) -> float:
+    """CPU ms a minute of guard and agent once a start is long over."""
+    from supervision import cpu_ns
+
+    bench.agent_answers()
+    time.sleep(SETTLE_S)
+    pids = list(bench.resident())
+    before = cpu_ns(pids)
+    time.sleep(REST_S)
+    return round((cpu_ns(pids) - before) / 1e6 * 60 / REST_S, 1)
+
+
 def measure_edgeheal(folder: Path, sleeper: Path | None, kills: int, bare_mb: float) -> dict[str, Any]:
     """EdgeHeal's figures; `bare_mb` is a bare interpreter of the same run."""
-    from supervision import REST_S, cpu_ns, figures, rss_mb
-
-    def rest(bench: Bench) -> float:
-        bench.agent_answers()
-        time.sleep(5.0)
-        pids = list(bench.resident())
-        before = cpu_ns(pids)
-        time.sleep(REST_S)
-        return round((cpu_ns(pids) - before) / 1e6 * 60 / REST_S, 1)
+    from supervision import figures, rss_mb
 
     with Stage(folder) as stage:
         bench = Bench(stage, sleeper)
         bench.set_up()
         print("edgeheal: twenty apps are good; killing", file=sys.stderr)
         c, py = bench.kills(kills)
-        print(f"edgeheal: {figures(c, py, 0.0)}; restarting the guard", file=sys.stderr)
-        starts = [bench.start_all() for _ in range(3)]
+        print(f"edgeheal: {figures(c, py, 0.0)}; starting all", file=sys.stderr)
+        starts = [bench.start_all() for _ in range(5)]
         found = figures(c, py, statistics.median(starts))
         found["cpu_ms_per_min_events"] = rest(bench)
         guard, agent = bench.resident()
@@ -211,3 +249,17 @@ def measure_edgeheal(folder: Path, sleeper: Path | None, kills: int, bare_mb: fl
         found["cpu_ms_per_min_1hz"] = rest(bench)
         found["boundary"] = (stage.answer("status") or {}).get("boundary", "")
         return found | {"notes": NOTES}
+
+
+def measure_apart(folder: Path, sleeper: Path | None, kills: int) -> dict[str, Any]:
+    """The restart figures once more as root with a uid for each part and each app, and control groups where there are some."""
+    from supervision import HERE, figures
+
+    here = (folder.parent, Path(sys.prefix), Path(os.path.realpath(sys.executable)), HERE)
+    if os.geteuid() != 0 or not all(map(reachable, here)):
+        return {"skipped": "needs root, and an interpreter and a checkout that other users reach"}
+    with Stage(folder) as stage:
+        bench = Bench(stage, sleeper, apart=True)
+        bench.set_up()
+        c, py = bench.kills(kills)
+        return figures(c, py, bench.start_all()) | {"boundary": (stage.answer("status") or {}).get("boundary", "")}

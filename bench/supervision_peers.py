@@ -22,7 +22,7 @@ class Peer:
 
     name = ""
     program = ""
-    kills = 30
+    kills = 100
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ class Peer:
 
 
 class SmallestC(Peer):
-    name, kills = "smallest_c", 100
+    name = "smallest_c"
 
     def __init__(self, folder: Path, binary: Path | None) -> None:
         super().__init__(folder)
@@ -79,7 +79,7 @@ class S6(Peer):
 
 
 class Runit(Peer):
-    name, program, kills = "runit", "runsvdir", 100
+    name, program = "runit", "runsvdir"
 
     def start(self, services: list[Service]) -> None:
         for name, argv, _ in services:
@@ -124,7 +124,7 @@ class Supervisord(Peer):
 
 
 class Circus(Peer):
-    name, kills = "circus", 20
+    name, kills = "circus", 40  # seconds each
 
     def missing(self) -> str:
         return "" if _importable("circus") else "circus is not installed"
