@@ -255,7 +255,8 @@ class GuardClient:
 
     def _greeted(self, answer: Answer) -> None:
         if answer.reason != reasons.OK:
-            self._emit(self._words.guard("version", ok=False, value=float(answer.a)))
+            if answer.reason != reasons.NOT_RUNNING:  # that is: it went away before it answered
+                self._emit(self._words.guard("version", ok=False, value=float(answer.a)))
             return
         self._retry_s = RETRY_FIRST_S
         self.connected = True

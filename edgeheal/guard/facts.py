@@ -99,11 +99,11 @@ class Facts:
         self._supervisor.needs_changed(app)
 
     def grace_over(self, app: "App", run: "Run") -> None:
-        """The start grace is over. With `ready = "notify"` silence means not ready; else having lived so long means ready."""
+        """The start grace is over. With `ready = "notify"` silence means not ready, but of an adopted run: its word may have gone to no guard. Else having lived so long means ready."""
         run.grace = None
         if not run.alive or run.ready:
             return
-        if run.launch is not None and run.launch.ready == "notify":
+        if run.launch is not None and run.launch.ready == "notify" and not run.adopted:
             self.event(f.EV_START_FAILED, app, code=reasons.NOT_READY, b=(time.monotonic_ns() - run.started_ns) // 1_000_000)
             taken = self._body.keeper.on_start_failed(app, reasons.NOT_READY, 0)
             if not taken and not self._body.doors.agent_follows():

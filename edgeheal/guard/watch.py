@@ -206,6 +206,8 @@ class Watch:
         beat = words.get(b"WATCHDOG")
         if beat == b"1":
             run.pinged_ns = time.monotonic_ns()
+            if run.adopted and not run.ready:  # it said READY=1 to nobody, while no guard was there
+                self._supervisor.facts.ready(app, run)
             if run.late:
                 self._supervisor.facts.back(app, run)
                 self._restart_beat(app, run)

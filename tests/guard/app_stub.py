@@ -26,7 +26,10 @@ def tell(text):
     path = os.environ.get("NOTIFY_SOCKET")
     if path:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        sock.sendto(text.encode(), path)
+        try:
+            sock.sendto(text.encode(), path)
+        except ConnectionRefusedError:
+            log("unheard")  # no guard is there
         sock.close()
 
 

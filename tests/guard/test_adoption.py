@@ -6,6 +6,8 @@ import random
 import select
 import signal
 
+import pytest
+
 from edgeheal.core.kinds import By
 from edgeheal.wire import guard_frames as f
 from tests.guard.conftest import alive, until
@@ -155,3 +157,16 @@ def environ(pid):
             return file.read()
     except OSError:
         return b""
+
+
+@pytest.mark.parametrize("beats", [("beat_ms=100",), ()])
+def test_an_app_that_says_ready_while_no_guard_is_there_is_not_taken_for_one_that_never_was(box, beats):
+    box.app("one", "ready_ms=700", *beats, ready="notify", heartbeat_ms=1000 if beats else 0, start_ms=2000)
+    box.start()
+    until(lambda: box.row("one")["pid"])
+    pid = box.row("one")["pid"]
+    box.kill()
+    until(lambda: b"unheard" in b"".join(path.read_bytes() for path in box.root.rglob("data/one/**/log")))
+    box.start()
+    until(lambda: box.row("one")["phase"] == f.PHASE_RUNNING)
+    assert (box.row("one")["pid"], alive(pid)) == (pid, True)

@@ -81,9 +81,9 @@ def test_the_journal_gets_priorities_and_no_cap(tmp_path, monkeypatch):
 
 def test_a_trouble_is_told_when_it_begins_and_when_it_is_over(pipe):
     chronicle = Chronicle(own_log.OwnLog("agent", fd=pipe[1]))
-    for signal in (SelfSaid("link", "lost", ok=True), SelfSaid("link", "lost", ok=False, text="no route"), SelfSaid("link", "lost", ok=True),
+    for one in (SelfSaid("link", "lost", ok=True), SelfSaid("link", "lost", ok=False, text="no route"), SelfSaid("link", "lost", ok=True),
                    ConfigIs(ok=False, place="a.toml:3", message="no such key"), SelfSaid("guard", "version", ok=False, value=9.0)):  # fmt: skip
-        chronicle.heed(signal)
+        chronicle.heed(one)
     heard = [line.split("[")[1].split("]")[0] for line in lines(pipe[0])]
     assert heard == ["trouble", "trouble-over", "config-refused", "version-differs"]
 
