@@ -39,7 +39,7 @@ _DEPLOYED = obj(id=TEXT, version=TEXT, state=STATES, reason=word(*deployment.REA
 _APP = {
     "app": TEXT, "state": SHOWN, "fine": TEXT, "since_s": WHOLE, "version": TEXT, "image": TEXT, "image_state": either(STATES, word("")), "trial": FLAG,
     "soak_left_s": WHOLE, "before": TEXT, "run": WHOLE, "pid": WHOLE, "ready": FLAG, "wanted": word("running", "stopped", ""), "why": TEXT,
-    "incident": either(ID, word("")), "images": rows(_DEPLOYED),
+    "incident": either(ID, word("")), "images": rows(_DEPLOYED), "standing_order": maybe(FLAG),
 }  # fmt: skip
 _FLEET = obj(
     up=FLAG, since_s=maybe(WHOLE), why=maybe(TEXT), controller=maybe(TEXT), detect_s=maybe(NUMBER), waiting=either(WHOLE, NOTHING),
@@ -156,7 +156,7 @@ ANSWERS: dict[str, Schema] = {
         lost=WHOLE, doubled=WHOLE,
     ),
     "replay": either(
-        obj(header=table(ANYTHING), policy=ANYTHING, whole=FLAG, steps=WHOLE, same=FLAG, decisions=WHOLE, differences=rows(table(ANYTHING))),
+        obj(header=table(ANYTHING), policy=ANYTHING, whole=FLAG, steps=WHOLE, same=WHOLE, decisions=WHOLE, differences=rows(table(ANYTHING))),
         rows(obj(seq=WHOLE, mono_ns=WHOLE, signal=ANYTHING, effects=ANYTHING)),
     ),
     "doctor": obj(ok=FLAG, findings=rows(_FINDING)),
