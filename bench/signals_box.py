@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -131,10 +132,11 @@ def _weak_supply(d: Device) -> None:
     """One supply, four broken apps: the kernel's word comes first."""
     d.world.kernel_says("hwmon hwmon1: Undervoltage detected!")
     time.sleep(0.4)
-    pids = [d.pid(app) for app in ("meter", "camera", "logger", "historian")]
+    pids = {row["app"]: row["pid"] for row in d.rows()}
     d.world.kernel_says("usb 1-1.2: USB disconnect, device number 11")
-    for pid in pids:
-        os.kill(pid, signal.SIGBUS)
+    for app in ("meter", "camera", "logger", "historian"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[app], signal.SIGBUS)
         time.sleep(0.1)
 
 

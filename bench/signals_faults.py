@@ -184,7 +184,7 @@ APP_FAULTS: tuple[Fault, ...] = (
     fault("leaks descriptors until it ends of it", "camera", "EXIT FD_GROWTH", "APP_DESCRIPTORS", says("camera", "fds-and-go 12")),
     fault("leaks threads", "camera", "THREAD_GROWTH", "APP_THREADS", says("camera", "threads 5")),
     fault("leaks children", "logger", "CHILD_GROWTH THREAD_GROWTH", "APP_THREADS", says("logger", "children 8"), limit_s=35),
-    fault("never gets ready", "meter", "START_SLOW", "APP_HANG", _always("meter", "never"), _well("meter")),
+    fault("never gets ready", "meter", "START_SLOW START_FAILED", "APP_HANG", _always("meter", "never"), _well("meter")),
     fault("ends at each start", "historian", "CRASH_LOOP", "APP_CRASH", _always("historian", "exit 4"), _well("historian"), limit_s=30),
     fault("a config it cannot read", "camera", "EXIT CRASH_LOOP START_FAILED", "APP_CONFIG", _bad_config("camera")),
     fault("a new image that crashes", "camera", "TRIAL_FAILED", "APP_IMAGE", _upgrade("camera", "2.0.0", "crash")),
@@ -196,7 +196,7 @@ APP_FAULTS: tuple[Fault, ...] = (
 )
 SENSOR_FAULTS: tuple[Fault, ...] = (
     fault("one channel falls silent", "meter", "SENSOR_MISSING", "SENSOR", says("meter", "silent flow"), _well("meter"), subject="flow"),
-    fault("all channels fall silent", "meter", "SENSOR_MISSING", "BUS", says("meter", "silent temperature pressure flow"), _well("meter"), settle_s=2.0),
+    fault("all channels fall silent", "meter", "SENSOR_MISSING", "BUS", says("meter", "silent temperature pressure flow"), _well("meter"), settle_s=4.0),
     fault("a value stands still", "meter", "SENSOR_STUCK", "SENSOR", says("meter", "value 21.5\n"), _well("meter")),
     fault("a value out of range", "meter", "SENSOR_RANGE", "SENSOR", says("meter", "value 4000"), _well("meter")),
     fault("all values times 100", "meter", "SENSOR_SCALE", "SENSOR_SCALE", says("meter", "scale 100"), _well("meter")),
