@@ -367,6 +367,7 @@ class EvidenceCode(IntEnum):
     SENSOR_RATE = 47
     SENSOR_APART = 48
     GROWS_WHILE = 49
+    BOOT_WITNESS = 50
 
 
 class ImageStatus(IntEnum):

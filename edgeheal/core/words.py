@@ -89,7 +89,7 @@ EVIDENCE: dict[EvidenceCode, str] = {
     _E.TEMPERATURE_C: "{v} C of {l}", _E.LINE: "{t}", _E.SIBLINGS_OK: "{v} siblings ok", _E.POWER_OF_TEN: "off by 10^{v}", _E.START_MS: "start took {v} ms",
     _E.DROPPED: "{v} dropped", _E.SAME_TIME_APPS: "{v} apps at once", _E.CLOCK_STEP_S: "clock stepped {v} s", _E.REASON: "",
     _E.SENSOR_UNUSUAL: "{t} {v}, usual up to {l}", _E.SENSOR_RATE: "{t} changes {v} a second, limit {l}",
-    _E.SENSOR_APART: "{v} apart from {t}, usual up to {l}", _E.GROWS_WHILE: "grows only while {t} is down, {v} of {l} times",
+    _E.SENSOR_APART: "{v} apart from {t}, usual up to {l}", _E.GROWS_WHILE: "grows only while {t} is down, {v} of {l} times", _E.BOOT_WITNESS: "{t}",
 }  # fmt: skip
 
 SEVERITIES = {Severity.INFO: "info", Severity.WARNING: "warn", Severity.ERROR: "ERR", Severity.CRITICAL: "CRIT"}

@@ -19,6 +19,7 @@ from edgeheal.detect.reset import DOG
 LOOP_BOOTS = 3
 LOOP_S = 3_600
 BOOTS_MOST = 16
+TEXT_MOST = 60
 
 
 @dataclass(slots=True)
@@ -52,12 +53,13 @@ def booted(mem: Boots, signal: Booted, around: Around) -> tuple[Symptom, ...]:
     mem.unplanned = [*[t for t in mem.unplanned if t > box_s - LOOP_S][-(BOOTS_MOST - 1) :], box_s]
     n = signal.unplanned if signal.unplanned >= 0 else len(mem.unplanned)
     fact = Evidence(EvidenceCode.BOOTS_IN_WINDOW, n, LOOP_BOOTS, name)
+    facts = (fact, *(Evidence(EvidenceCode.BOOT_WITNESS, text=says[:TEXT_MOST]) for says in signal.seen[:1] if isinstance(says, str)))
     detail = f"{name} {signal.crash}".strip() if signal.crash else name
     if n >= LOOP_BOOTS:
         mem.loop_ns = around.ns + LOOP_S * NS
-        return (Symptom(SymptomKind.BOOT_LOOP, channel=Channel.KERNEL, evidence=(fact,), detail=detail, serious=True),)
+        return (Symptom(SymptomKind.BOOT_LOOP, channel=Channel.KERNEL, evidence=facts, detail=detail, serious=True),)
     kind = SymptomKind.WATCHDOG if name == DOG else SymptomKind.UNPLANNED_BOOT
-    return (Symptom(kind, channel=Channel.KERNEL, evidence=(fact,), detail=detail),)
+    return (Symptom(kind, channel=Channel.KERNEL, evidence=facts, detail=detail),)
 
 
 def due(mem: Boots) -> int:

@@ -99,15 +99,19 @@ class _Scale:
 
     def __init__(self) -> None:
         self.weights: dict[str, int] = {}
-        self.seen: list[str] = []
+        self.seen: dict[str, set[str]] = {}  # what was seen -> for which reasons it speaks
 
     def add(self, reason: str, weight: int, says: str = "") -> None:
         self.weights[reason] = max(0, min(1_000, self.weights.get(reason, 0) + weight))
-        self.say(says)
+        self.say(says, reason)
 
-    def say(self, says: str) -> None:
-        if says and says not in self.seen:
-            self.seen.append(says)
+    def say(self, says: str, reason: str = "") -> None:
+        if says:
+            self.seen.setdefault(says, set()).add(reason)
+
+    def telling(self, reason: str) -> tuple[str, ...]:
+        """What was seen, that which speaks for this reason first."""
+        return tuple(sorted(self.seen, key=lambda says: reason not in self.seen[says])[:SEEN_MOST])
 
 
 def judge(facts: Facts) -> Verdict:
@@ -130,7 +134,7 @@ def judge(facts: Facts) -> Verdict:
     next_ = weighed[1][1] if len(weighed) > 1 else 0
     sure = first[1] >= ENOUGH and first[1] >= next_ * CLEAR
     reason = first[0] if sure else UNKNOWN
-    seen = tuple(scale.seen[:SEEN_MOST])
+    seen = scale.telling(first[0])
     if facts.first and reason == UNKNOWN:
         return Verdict(UNKNOWN, weighed, (*seen, "no boot before this one is known"), planned=True, detail="first boot seen")
     planned = reason == ORDERED or (facts.first and reason == POWER) or (reason == UNKNOWN and bool(weighed) and weighed[0][0] == ORDERED and next_ == 0)
@@ -192,9 +196,10 @@ def _source(scale: _Scale, source: Source, facts: Facts) -> None:
         armed = any(dog.armed for dog in facts.dogs)
         left = tuple(m for m in means if not (m == ORDERED and not known and armed and not facts.first))
         means = left or means
-    scale.say(f"{source.name} says {source.value}" + (f" ({' or '.join(source.means)})" if source.means else ""))
+    says = f"{source.name} says {source.value}" + (f" ({' or '.join(source.means)})" if source.means else "")
+    scale.say(says)
     for reason in means:
-        scale.add(reason, 750 if len(means) == 1 else 400)
+        scale.add(reason, 750 if len(means) == 1 else 400, says)
 
 
 def _explain(scale: _Scale, facts: Facts) -> None:

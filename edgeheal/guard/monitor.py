@@ -76,8 +76,6 @@ class Monitor(keeper.Keeper):
         parts.boots = Boots(parts)
         body.agent.on_end.append(self._agentless.ended)
         parts.boots.begin()
-        if (body.config.get("watchdog") or {}).get("device"):
-            body.loop.later(parts.verbs.box.feed)
         body.loop.after(LOOK_S, parts.boots.look)
         for name in parts.ledger.damaged():
             parts.damaged(1, "", name)
@@ -360,6 +358,8 @@ class Monitor(keeper.Keeper):
                     run(self._rebuild(parts.apps[name]), lambda _: None)
             parts.apps[name].word = word
         parts.ledger.budgets.take_limits(config.get("budgets") or {})
+        if (config.get("watchdog") or {}).get("device"):
+            self._body.loop.later(parts.verbs.box.feed)
 
     def on_still(self, gap_ms: int) -> None:
         """A standstill is not soaked."""

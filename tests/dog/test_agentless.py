@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent that will not stay is answered by one reboot, over boots, too; then the box runs on without it."""
 
-import os
-import signal
 import time
-from pathlib import Path
 
 import pytest
-from dog_box import until
 
 from edgeheal.guard import agentless
 from edgeheal.guard.loop import Loop
@@ -95,22 +91,3 @@ def test_an_agent_that_somebody_stopped_is_no_failure():
     one.on_agent(False)
     turn(parts)
     assert parts.done == []
-
-
-def test_a_real_guard_ends_a_stuck_agent_feeds_the_dog_on_and_apps_do_not_notice(dog_box):
-    box = dog_box(dogs=[{"most": 9}], guard='stuck = "11s"')
-    text = Path(box.layout.config_file).read_text().replace("spawn_agent = false", "spawn_agent = true")
-    Path(box.layout.config_file).write_text(text)
-    box.start()
-    record = Path(box.layout.run) / "guard/agent"
-    from edgeheal.image.records import unblock
-
-    def pid():
-        value = unblock(record.read_bytes()) if record.exists() else None
-        return (value or {}).get("pid") or 0
-
-    first = until(pid, 60, "the agent")
-    until(lambda: os.path.exists(box.layout.control_socket), 60, "its socket")
-    os.kill(first, signal.SIGSTOP)
-    until(lambda: pid() not in (0, first), 60, "another agent")
-    assert "bite" not in box.dogs[0].words()

@@ -98,6 +98,12 @@ def test_a_witness_less_never_names_what_no_other_witness_spoke_for(facts):
     assert bare.reason == reset.UNKNOWN
 
 
+def test_what_speaks_for_the_verdict_is_named_first():
+    verdict = judge(Facts(dogs=(BIT,), sources=(Source("board", "0x0"),)))
+    assert verdict.seen[0] == "watchdog0 says that it reset the box"
+    assert "nothing had ended in order" in verdict.seen
+
+
 # -- the real guard
 
 

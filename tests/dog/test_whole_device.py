@@ -91,4 +91,5 @@ def test_a_watchdog_reset_reaches_the_fleet_and_the_screen_says_why_the_box_boot
         finally:
             fleet.close()
         assert incident.causes[0].kind is CauseKind.WATCHDOG
+        assert any("board says 0x20" in fact.text for fact in incident.evidence), "with what it rests on"
         assert size <= 245, "the bound of an incident on the wire"
