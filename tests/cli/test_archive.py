@@ -15,8 +15,12 @@ from monitor_box import PYTHON, image, until
 from verb_stage import VerbStage
 
 from edgeheal.cli import doctor_archive
+from edgeheal.cli.answer_words import closed
+from edgeheal.cli.answers import ANSWERS
 from edgeheal.cli.main import main
 from edgeheal.core.mask import Masker, said_secrets
+
+jsonschema = pytest.importorskip("jsonschema")
 
 ENV, CONFIG, SECRET = "s3cr3t-0001", "p4ss-0002", "t0ken-0003"
 KEY_LINE = base64.b64encode(b"not a key, but a line of one, long enough").decode()
@@ -115,7 +119,11 @@ def test_fc_sec_3_no_planted_secret_leaves_in_the_archive_or_in_a_message(stage)
     ear.loop_stop()
     assert published
     assert held(b"\n".join(payload for _, payload in published), ENV, CONFIG) == []
-    seen = b"".join(json.dumps(json.loads(stage.run([word]).out)).encode() for word in ("incidents", "explain", "status"))
+    seen = b""
+    for word in ("incidents", "explain", "status", "doctor"):
+        document = json.loads(stage.run([word]).out)
+        jsonschema.validate(document, closed(ANSWERS[word]))
+        seen += json.dumps(document).encode()
     assert held(seen, ENV, CONFIG) == []
 
 
