@@ -97,6 +97,7 @@ class Box:
         self.options = options
         self._init = init
         self._console = folder / "console.log"
+        self.small: Small | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Box":
@@ -123,7 +124,7 @@ class Box:
         with self._console.open("ab") as out:
             words = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--console=pipe", "--link-journal=no"]
             words += ["-D", str(self.root), *self.options, *self._init]
-            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, preexec_fn=_own_group)
+            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, preexec_fn=self._own_group)
         self.until(lambda: self.init_pid() > 0, seconds, "the box to begin")
 
     def init_pid(self) -> int:
@@ -209,18 +210,62 @@ class Box:
                 self._process.wait(10)
             self._process = None
 
+    def _own_group(self) -> None:
+        """A control group of its own, where groups are kept in several hierarchies: the box's init system takes the root of what it finds."""
+        for top in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"):
+            with contextlib.suppress(OSError):
+                if os.path.isfile(f"{top}/cgroup.procs"):
+                    os.makedirs(f"{top}/edgeheal-lab", exist_ok=True)
+                    Path(f"{top}/edgeheal-lab/cgroup.procs").write_text(str(os.getpid()))
+        if self.small is not None:
+            self.small.enter()
+
     def console(self) -> str:
         """What the box said."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
 
 
-def _own_group() -> None:
-    """A control group of its own, where groups are kept in several hierarchies: the box's init system takes the root of what it finds."""
-    for top in ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"):
-        with contextlib.suppress(OSError):
-            if os.path.isfile(f"{top}/cgroup.procs"):
-                os.makedirs(f"{top}/edgeheal-lab", exist_ok=True)
-                Path(f"{top}/edgeheal-lab/cgroup.procs").write_text(str(os.getpid()))
+class Small:
+    """A group of the host's that makes a box small: so much memory, so much of one core."""
+
+    def __init__(self, memory_mb: int, cpu_percent: int) -> None:
+        self.places = [Path(f"/sys/fs/cgroup/{kind}/edgeheal-small") for kind in ("memory", "cpu")]
+        if not all(place.parent.is_dir() for place in self.places):
+            pytest.skip("no control groups for memory and cpu of the kind that this test sets (version 1)")
+        for place in self.places:
+            place.mkdir(exist_ok=True)
+        memory, cpu = self.places
+        (memory / "memory.limit_in_bytes").write_text(str(memory_mb << 20))
+        (cpu / "cpu.cfs_period_us").write_text("100000")
+        (cpu / "cpu.cfs_quota_us").write_text(str(cpu_percent * 1000))
+
+    def enter(self) -> None:
+        """This process, and what it starts."""
+        for place in self.places:
+            (place / "cgroup.procs").write_text(str(os.getpid()))
+
+    def peak_mb(self) -> float:
+        """Most memory since the last `again`, caches of files among it (they give way)."""
+        return int((self.places[0] / "memory.max_usage_in_bytes").read_text()) / 1e6
+
+    def own_mb(self) -> float:
+        """Memory of all processes now, without caches."""
+        words = dict(line.split() for line in (self.places[0] / "memory.stat").read_text().splitlines())
+        return int(words["total_rss"]) / 1e6
+
+    def killed(self) -> int:
+        """Processes that were killed for memory."""
+        return int((self.places[0] / "memory.oom_control").read_text().split("oom_kill ")[1])
+
+    def again(self) -> None:
+        """Forget the peak."""
+        (self.places[0] / "memory.max_usage_in_bytes").write_text("0")
+
+    def close(self) -> None:
+        """Gone."""
+        for place in self.places:
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
 
 def _offspring(pid: int) -> list[int]:
