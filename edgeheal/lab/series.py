@@ -75,9 +75,9 @@ def _spikes(v: list[float], at: int, chance: random.Random) -> int:
 
 
 def _clip(v: list[float], at: int, _: random.Random) -> int:
-    """From the first reading that is cut off on."""
+    """It counts from where half of ten readings are cut off."""
     top = sorted(v[at : at + DAY])[DAY * 3 // 4]
-    first = next(i for i in range(at, len(v)) if v[i] >= top)
+    first = next(i for i in range(at, len(v)) if sum(x >= top for x in v[i : i + 10]) >= 5)
     v[at:] = [min(x, top) for x in v[at:]]
     return first
 
