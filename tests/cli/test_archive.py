@@ -116,6 +116,12 @@ def test_fc_sec_3_no_planted_secret_leaves_in_the_archive_or_in_a_message(stage)
     assert {f"edgeheal/{e['name']}" for e in manifest["entries"]} | {"edgeheal/manifest.json"} == set(parts)
     assert manifest["masked"] == answer["masked"] > 0
     assert manifest["left_out"]
+    # what the device keeps was masked on its way in, as far as the agent may know: an app's config is closed to it, so shapes alone count there
+    for kept in Path(stage.box.layout.recordings).glob("*.ehr"):
+        signals = stage.run(["replay", str(kept), "--signals"]).out
+        assert "ValueError" in signals
+        assert held(signals.encode(), ENV) == []
+        assert CONFIG not in signals
     ear.loop_stop()
     assert published
     assert held(b"\n".join(payload for _, payload in published), ENV, CONFIG) == []

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import pty
+import socket
 import ssl
 import stat
 import subprocess
@@ -246,16 +247,14 @@ def test_marks_are_hashes_and_containers_cards_do_not_count(tmp_path):
 
 
 class Listener:
-    """A TLS server that answers CONNECT and notes whose certificate was shown."""
+    """A TLS server that speaks as much MQTT 5 as keeps a device content, and notes whose certificate was shown."""
 
-    def __init__(self, maker, folder):
+    def __init__(self, maker):
         cert, key = maker.issue("broker", server=True)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(cert, key)
         self.context.load_verify_locations(maker.ca)
         self.context.verify_mode = ssl.CERT_REQUIRED
-        import socket
-
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         self.serials = []
@@ -263,17 +262,31 @@ class Listener:
         threading.Thread(target=self.serve, daemon=True).start()
 
     def serve(self):
-        while True:
-            try:
+        while self.socket.fileno() >= 0:
+            with suppress(OSError):
                 sock, _ = self.socket.accept()
                 tls = self.context.wrap_socket(sock, server_side=True)
-                tls.recv(4096)
-                tls.sendall(b"\x20\x03\x00\x00\x00")
                 self.serials.append(int(tls.getpeercert()["serialNumber"], 16))
                 self.held.append(tls)
-            except (OSError, ssl.SSLError):
-                if self.socket.fileno() < 0:
-                    return
+                threading.Thread(target=self.speak, args=(tls,), daemon=True).start()
+
+    def speak(self, sock):
+        with suppress(OSError, ValueError, IndexError), sock.makefile("rb") as stream:
+            while head := stream.read(1):
+                size = shift = 0
+                while (byte := stream.read(1)[0]) & 0x80:
+                    size, shift = size | (byte & 0x7F) << shift, shift + 7
+                body = stream.read(size | byte << shift)
+                kind = head[0] & 0xF0
+                if kind == 0x10:
+                    sock.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK
+                elif kind == 0x80:
+                    sock.sendall(b"\x90\x04" + body[:2] + b"\x00\x01")  # SUBACK, QoS 1
+                elif kind == 0xC0:
+                    sock.sendall(b"\xd0\x00")  # PINGRESP
+                elif kind == 0x30 and head[0] & 0x06:
+                    at = 2 + int.from_bytes(body[:2], "big")
+                    sock.sendall(b"\x40\x02" + body[at : at + 2])  # PUBACK
 
     def close(self):
         self.socket.close()
@@ -283,7 +296,7 @@ class Listener:
 
 @pytest.fixture
 def stage(monkeypatch, maker):
-    listener = Listener(maker, None)
+    listener = Listener(maker)
     monkeypatch.setattr(verb_stage, "LINK", "")
     made = verb_stage.VerbStage()
     try:
