@@ -77,17 +77,29 @@ def _wanted(args: argparse.Namespace, before: Config, *, ask: bool) -> setup_fil
     tenant = _said(args.tenant, "tenant", before.device.tenant, ask=ask)
     broker = _said(args.broker, "broker (HOST[:PORT], empty: no fleet)", _address(before), ask=ask)
     host, port = _host_port(broker, tls=not args.no_tls)
-    named = any((args.cert, args.ca, args.trust))
-    trust = args.trust or (_ask("trust version 1 (a file, empty: later)", "") if ask and not named else "")
     tls = before.link.tls if args.broker is None and before.link.host and not args.no_tls else not args.no_tls
-    for path in (args.cert, args.key, args.ca, args.password_file, trust):
+    given = {name: getattr(args, name) or "" for name in ("ca", "cert", "key", "trust")}
+    if ask and not any(given.values()):
+        given |= _asked_files(tls=tls and bool(host))
+    for path in (*given.values(), args.password_file):
         if path and not os.path.isfile(path):
             raise UsageError("no such file", place=path, hint="check the name")
     return setup_files.Wanted(
         device=level(device, "device id"), tenant=level(tenant or "default", "tenant"), place=before.device.place if args.place is None else args.place,
-        classes=tuple(args.classes or before.device.classes), host=host, port=port, tls=tls, ca=args.ca or "", cert=args.cert or "", key=args.key or "",
-        password=args.password_file or "", trust=trust or "", adopt=args.adopt,
+        classes=tuple(args.classes or before.device.classes), host=host, port=port, tls=tls, password=args.password_file or "", adopt=args.adopt,
+        **given,
     )  # fmt: skip
+
+
+def _asked_files(*, tls: bool) -> dict[str, str]:
+    """Files by name; an empty answer is always good."""
+    found = dict.fromkeys(("ca", "cert", "key", "trust"), "")
+    if tls:
+        found["ca"] = _ask("CA of the broker, a file (empty: the system's)", "")
+        found["cert"] = _ask("this device's certificate, a file (empty: a request is made)", "")
+        found["key"] = _ask("its private key, a file (empty: the one made here)", "") if found["cert"] else ""
+    found["trust"] = _ask("trust version 1, a file (empty: later)", "")
+    return found
 
 
 def _address(before: Config) -> str:

@@ -155,7 +155,8 @@ def test_on_a_terminal_it_asks_and_without_one_it_never_does(layout):
     master, slave = pty.openpty()
     process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, env=env, close_fds=True)
     os.close(slave)
-    heard, answers = b"", [(b"device id", b"gw-9\n"), (b"tenant", b"\n"), (b"broker", b"mqtt.example.com:1884\n"), (b"trust", b"\n")]
+    heard, answers = b"", [(b"device id", b"gw-9\n"), (b"tenant", b"\n"), (b"broker (HOST", b"mqtt.example.com:1884\n"), (b"CA of", b"\n")]
+    answers += [(b"certificate", b"\n"), (b"trust", b"\n")]
     end = time.monotonic() + 30
     with suppress(OSError):
         while time.monotonic() < end:
