@@ -219,7 +219,7 @@ class Agent:
             self.reporter.incident(incident)
             self.tools.tell_incident(incident)
         self._reports.clear()
-        self.leave.give(self.brain.state, self.brain.steps, self.clock.now())
+        self.leave.give(self.brain.state, self.clock.now())
         self.standing.place(self.brain.state)
         self.tools.tell_changes()
 

@@ -5,6 +5,8 @@ Duty: keep what the guard has been told equal to what `engine.at_once` says. It 
 Invariants: leave is for one run and one start, and ends with our connection; it is taken back in the turn in which it stops holding.
 """
 
+from operator import is_
+
 from edgeheal.adapters.guard_client import GuardClient
 from edgeheal.core.now import Now
 from edgeheal.engine.at_once import ASK, at_once
@@ -19,13 +21,16 @@ class Leave:
         """`guard` is asked; its answers change nothing."""
         self._guard = guard
         self._given: dict[str, int] = {}
-        self._steps = -1
+        self._judged: list[object] = []
 
-    def give(self, state: State, steps: int, now: Now) -> None:
-        """After a turn of `steps` steps in all."""
-        if steps == self._steps or not self._guard.connected:
+    def give(self, state: State, now: Now) -> None:
+        """After a turn. Values that are still the same ones are not judged again: most signals change none of them."""
+        if not self._guard.connected:
             return
-        self._steps = steps
+        seen: list[object] = [state.policy, state.catalog, state.ledger, state.closed, state.paused_until_s, *state.apps.values(), *state.cases.values()]
+        if len(seen) == len(self._judged) and all(map(is_, seen, self._judged)):
+            return
+        self._judged = seen
         for name, app in state.apps.items():
             ms = at_once(state, name, now)
             given = self._given.get(name)
@@ -40,7 +45,7 @@ class Leave:
     def guard_lost(self) -> None:
         """A guard that comes back knows of none."""
         self._given.clear()
-        self._steps = -1
+        self._judged = []
 
     def _say(self, app: str, run: int, code: int, ms: int) -> None:
         self._guard.ask(frames.ORDER, lambda _: None, app=app, a=run, b=ms, code=code)

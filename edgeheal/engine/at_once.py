@@ -10,7 +10,7 @@ is asked again.
 
 from edgeheal.core.deployment import GOOD
 from edgeheal.core.incident import Incident
-from edgeheal.core.kinds import CauseClass, Mode, Outcome, RemedyKind
+from edgeheal.core.kinds import CauseClass, Mode, Outcome, RemedyKind, SymptomKind
 from edgeheal.core.now import Now
 from edgeheal.diagnose.topology import hard_needs
 from edgeheal.engine.state import State
@@ -18,6 +18,7 @@ from edgeheal.recover import budget
 from edgeheal.recover.app import App
 
 ASK = -1
+_OWN = frozenset({SymptomKind.AGENT_SELF, SymptomKind.CONFIG_BROKEN})  # about ourselves: no cause that an app inherits
 _FINE = frozenset({Outcome.CURED, Outcome.RUNNING})
 
 
@@ -28,12 +29,13 @@ def at_once(state: State, name: str, now: Now) -> int:
         return ASK
     if state.policy.mode_of(name, RemedyKind.RESTART) is not Mode.ACT or not _needs_met(state, name):
         return ASK
-    if any(case.open and case.app in ("", name) for case in state.cases.values()):
+    if any(case.open and (case.app == name or (not case.app and case.incident.symptom not in _OWN)) for case in state.cases.values()):
         return ASK
     if not all(_restart_was_enough(incident) for incident in state.closed if incident.app == name):
         return ASK
     budgets = state.policy.remedy(RemedyKind.RESTART).budgets
-    if any(state.ledger.left(budget.key(name, cause, RemedyKind.RESTART), now.box_s, budgets) < 1 for cause in CauseClass):
+    keys = [budget.key(name, cause, RemedyKind.RESTART) for cause in CauseClass]
+    if any(key in state.ledger.spent and state.ledger.left(key, now.box_s, budgets) < 1 for key in keys):
         return ASK
     return round(state.policy.healthy_s * 1000) if app.fails else 0
 

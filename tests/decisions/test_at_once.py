@@ -91,6 +91,15 @@ def test_a_pause_a_stop_a_trial_and_a_changed_config_take_it_back():
     assert set(taken.values()) == {ASK}, taken
 
 
+def test_what_is_wrong_with_ourselves_does_not_take_it_from_the_apps():
+    device = one()
+    device.tell(sig.SelfSaid(part="identity", what="expires", ok=False))
+    device.tell(sig.ConfigIs(ok=False, place="a.toml:3", message="no such key"))
+    assert device.open()
+    assert leave(device) == 0
+    assert asked(device.state, "a", device.now()) is Verb.START
+
+
 def test_what_is_not_ready_takes_it_from_who_needs_it():
     device = Device([AppSpec("a"), AppSpec("b", needs=(NeedSpec("app", "a"),))])
     device.start_all()
@@ -145,6 +154,8 @@ def test_leave_is_never_given_where_something_else_would_be_done(seed):
         lambda n: device.order(ActionCode.PAUSE, n, until_s=device.now().box_s + 30), lambda n: device.order(11, n), lambda n: device.order(10, n),
         lambda n: device.still(20), lambda n: device.break_config(n, Behaviour(lives_s=1)), lambda n: device.reboot(),
         lambda n: device.install(n, Image(f"img{chance.randrange(9)}", dep.TRIAL, behaviour=Behaviour(lives_s=chance.choice([0.5, 1e9])))),
+        lambda n: device.tell(sig.SelfSaid(part="identity", what="expires", ok=False)),
+        lambda n: device.tell(sig.ConfigIs(ok=False, place="a.toml:3", message="no such key")),
         lambda n: device.tell(sig.KernelSaid(what=chance.choice(["oom", "fs_error", "undervoltage"]), subject=n)),
     ]  # fmt: skip
     for _ in range(60):
