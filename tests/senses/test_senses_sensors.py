@@ -45,13 +45,13 @@ class Pty:
         self.link.symlink_to(self.path)
 
     def pull(self):
-        os.close(self.near)
-        self.near = -1
+        self.end()
         self.link.unlink()
 
     def end(self):
-        if self.near >= 0:
-            os.close(self.near)
+        near, self.near = self.near, -1
+        if near >= 0:
+            os.close(near)
 
 
 @pytest.fixture
@@ -286,11 +286,9 @@ def test_any_bytes_of_a_bus_are_an_answer_or_not(data, kind, function):
 class Meters:
     """Slaves on a bus: answers as long as a slave has power; `garbles` and `refuses` name slaves that answer wrongly."""
 
-    garbles: frozenset = frozenset()
-    refuses: frozenset = frozenset()
-
-    def __init__(self, fd, powered):
-        self.fd = fd
+    def __init__(self, cable, powered, garbles=frozenset(), refuses=frozenset()):
+        self.garbles, self.refuses = garbles, refuses
+        self.cable, self.fd = cable, cable.near
         self.powered = powered
         self.asked = []
         self.late = b""
@@ -298,7 +296,7 @@ class Meters:
 
     def _serve(self):
         data = b""
-        while True:
+        while self.cable.near == self.fd:  # a number that is closed may be another cable's by now
             try:
                 got = os.read(self.fd, 256)
             except OSError as fault:
@@ -328,7 +326,7 @@ def bus(cable, out, workers, every_ms=100, clock=time.monotonic_ns):
 def test_fc_sen_3_one_dead_slave_does_not_starve_the_others(cable):
     out, workers = [], Workers()
     modbus = bus(cable, out, workers)
-    meters = Meters(cable.near, {1, 3})
+    meters = Meters(cable, {1, 3})
     assert drive(modbus, workers, until=lambda: modbus._slaves[2].ask_ns > 0)
     out.clear()
     began = time.monotonic()
@@ -346,8 +344,7 @@ def test_fc_sen_3_one_dead_slave_does_not_starve_the_others(cable):
 def test_a_garbled_answer_is_no_answer_and_a_refusal_comes_at_once(cable):
     out, workers = [], Workers()
     modbus = bus(cable, out, workers, every_ms=400)
-    meters = Meters(cable.near, {1, 2, 3})
-    meters.garbles, meters.refuses = frozenset({1}), frozenset({2})
+    meters = Meters(cable, {1, 2, 3}, frozenset({1}), frozenset({2}))
     assert drive(modbus, workers, until=lambda: len(values(out, "m1")) >= 4 and len(values(out, "m2")) >= 4)
     assert set(values(out, "m1")) == {None}
     assert set(values(out, "m2")) == {None}
@@ -361,7 +358,7 @@ def test_a_garbled_answer_is_no_answer_and_a_refusal_comes_at_once(cable):
 def test_a_slave_that_comes_back_is_read_again_at_its_rate(cable):
     out, workers, now = [], Workers(), [10**9]
     modbus = bus(cable, out, workers, clock=lambda: now[0])
-    meters = Meters(cable.near, {1, 3})
+    meters = Meters(cable, {1, 3})
 
     def turn(until, seconds=5):
         end = time.monotonic() + seconds
@@ -404,7 +401,7 @@ class _Stepped:
 def test_a_late_answer_is_never_taken_for_anothers(cable):
     out, workers = [], Workers()
     modbus = bus(cable, out, workers)
-    meters = Meters(cable.near, {1, 2, 3})
+    meters = Meters(cable, {1, 2, 3})
     meters.late = sealed(bytes([9, 3, 2, 0, 77])) + sealed(bytes([2, 3, 4, 0, 77, 0, 77])) + b"\x01\x03"
     assert drive(modbus, workers, until=lambda: all(len(values(out, f"m{n}")) >= 3 for n in (1, 2, 3)))
     for n in (1, 2, 3):
@@ -416,13 +413,13 @@ def test_a_late_answer_is_never_taken_for_anothers(cable):
 def test_when_the_line_is_gone_every_value_is_no_answer_until_it_is_back(cable):
     out, workers = [], Workers()
     modbus = bus(cable, out, workers)
-    Meters(cable.near, {1, 2, 3})
+    Meters(cable, {1, 2, 3})
     assert drive(modbus, workers, until=lambda: len(values(out, "m3")) > 1)
     cable.pull()
     assert drive(modbus, workers, until=lambda: not modbus.port.up)
     out.clear()
     assert drive(modbus, workers, until=lambda: all(None in values(out, f"m{n}") for n in (1, 2, 3)))
     cable.plug()
-    Meters(cable.near, {1, 2, 3})
+    Meters(cable, {1, 2, 3})
     assert drive(modbus, workers, until=lambda: 203.0 in values(out, "m3"))
     modbus.close()
