@@ -84,7 +84,7 @@ EVIDENCE: dict[EvidenceCode, str] = {
     _E.CONFIG_CHANGED_S: "config changed {v} s before", _E.IMAGE_CHANGED_S: "image changed {v} s before", _E.OOM: "kernel killed it for memory",
     _E.PORT_HOLDER_PID: "port held by pid {v} {t}", _E.STATE_D: "state D, waits in {t}", _E.UNDERVOLTAGE_MS: "supply low for {v} ms",
     _E.LINK_DOWN_S: "{t} down {v} s", _E.PROBES_OK: "{v} of {l} probes ok", _E.APP_ALIVE: "the app is alive", _E.REFILL_S: "refilled in {v} s",
-    _E.LOG_TEMPLATE: "log: {t}", _E.FRAMES: "at {t}", _E.STARTS_FOREIGN: "{v} starts by somebody else", _E.AVAILABILITY_PERMILLE: "up {v} permille",
+    _E.LOG_TEMPLATE: "log: {t}", _E.FRAMES: "at {t}", _E.STARTS_FOREIGN: "{v} starts by somebody else {t}", _E.AVAILABILITY_PERMILLE: "up {v} permille",
     _E.GAP_MS: "gap {v} ms", _E.HOST_PRESSURE_PERMILLE: "pressure {v} permille", _E.BOOTS_IN_WINDOW: "{v} boots, limit {l}",
     _E.TEMPERATURE_C: "{v} C of {l}", _E.LINE: "{t}", _E.SIBLINGS_OK: "{v} siblings ok", _E.POWER_OF_TEN: "off by 10^{v}", _E.START_MS: "start took {v} ms",
     _E.DROPPED: "{v} dropped", _E.SAME_TIME_APPS: "{v} apps at once", _E.CLOCK_STEP_S: "clock stepped {v} s", _E.REASON: "",

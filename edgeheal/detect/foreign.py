@@ -20,12 +20,13 @@ STOPS = frozenset({15, 2, 1, 3})  # TERM, INT, HUP, QUIT: what a hand sends
 
 @dataclass(slots=True)
 class Foreign:
-    """`times`: mono ns of restarts by a foreign hand; `downs`: [from, to] while it did not serve, `to` 0 = still; `who` knew last."""
+    """`times`: mono ns of restarts by a foreign hand; `downs`: [from, to] while it did not serve, `to` 0 = still; `who` knew last, at `who_ns`."""
 
     times: list[int] = field(default_factory=list)
     downs: list[list[int]] = field(default_factory=list)
     who: str = ""
     on: bool = False
+    who_ns: int = 0
 
 
 def down(mem: Foreign, around: Around) -> None:
@@ -53,6 +54,7 @@ def restarted(mem: Foreign, app: str, who: str, around: Around) -> tuple[Symptom
     window_ns = round(around.limits.foreign_window_s * NS)
     mem.times = [*[t for t in mem.times if t > around.ns - window_ns][-(TIMES_MOST - 1) :], around.ns]
     mem.who = who or mem.who
+    mem.who_ns = around.ns if who else mem.who_ns
     if mem.on or len(mem.times) < max(2, around.limits.foreign_restarts):
         return ()
     mem.on = True

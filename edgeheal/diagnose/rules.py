@@ -58,6 +58,12 @@ def ended_by_hand(s: Scene) -> Iterator[Word]:
         yield Word(C.FOREIGN_HAND, 160.0, _fact(E.EXIT_SIGNAL, s.exit_signal))
 
 
+def run_by_another(s: Scene) -> Iterator[Word]:
+    """Somebody else runs its program as well: a lock, a port or a device may be his."""
+    if s.stranger and s.symptom.kind in _APP_DOWN:
+        yield Word(C.FOREIGN_HAND, 160.0, _fact(E.STARTS_FOREIGN, 1, 0, s.stranger), s.stranger)
+
+
 def ended_by_fault(s: Scene) -> Iterator[Word]:
     """SEGV, ABRT and their like: the program itself."""
     if s.exit_signal in FAULTS:
@@ -216,7 +222,7 @@ def verdict_on_boot(s: Scene) -> Iterator[Word]:
 
 
 RULES: tuple[Rule, ...] = (
-    changed_config, changed_image, ended_by_hand, ended_by_fault, short_runs, port_held, needs_down, network_down, weak_supply, full_disk,
+    changed_config, changed_image, ended_by_hand, run_by_another, ended_by_fault, short_runs, port_held, needs_down, network_down, weak_supply, full_disk,
     sick_disk, low_memory, pressure, many_at_once, late_too, probe_alone, app_alive, growing, descriptors_full, said_in_log, in_the_kernel,
     verdict_on_boot, *box_rules.RULES,
 )  # fmt: skip

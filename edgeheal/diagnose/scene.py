@@ -66,6 +66,7 @@ class Scene:
     sensors_bad: int = 0
     log_error: str = ""
     port_holder: str = ""
+    stranger: str = ""  # who runs the same program beside us
     restarted_in_vain: bool = False
     fds_full: bool = False
     wchan: str = ""

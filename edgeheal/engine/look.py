@@ -22,6 +22,7 @@ from edgeheal.recover.app import App
 from edgeheal.recover.case import Case
 
 LOG_NS = 10 * NS
+STRANGER_NS = 120 * NS  # the guard looks once a minute
 ALIVE_NS = 60 * NS
 # which sign of a case speaks for it, the most telling first
 TELLING = (
@@ -133,6 +134,7 @@ def of_case(turn: Turn, case: Case) -> Scene:
         sensors_bad=bad_sensors or sensors.bad(senses.sensed),
         log_error=senses.log.error if 0 <= _age_s(turn, senses.log.error_ns) * NS < LOG_NS else "",
         port_holder=holder,
+        stranger=senses.hands.who if senses.hands.who_ns and turn.ns - senses.hands.who_ns < STRANGER_NS else "",
         restarted_in_vain=vain,
         fds_full=senses.full.fds_on,
         line=trouble,

@@ -56,7 +56,8 @@ class Words:
             case f.EV_STILL:
                 return s.StoodStill(gap_ms=e.a)
             case f.EV_FOREIGN:
-                return s.ForeignStart(e.app, e.run, escaped(e.say, 64))
+                command, _, user = self._masker.masked(escaped(e.say, _TEXT_MOST)).rpartition(" (")
+                return s.ForeignStart(e.app, e.run, f"{command}[{e.a}] {user.rstrip(')')}"[:60])
             case _:
                 return _about_guard(e)
 

@@ -3,8 +3,10 @@
 
 from edgeheal.core import deployment as dep
 from edgeheal.core import reasons, words
+from edgeheal.core import signal as sig
 from edgeheal.core.app import AppSpec
 from edgeheal.core.effect import Verb
+from edgeheal.core.kinds import CauseKind, EvidenceCode
 from edgeheal.core.kinds import Outcome as O
 from edgeheal.core.kinds import RemedyKind as R
 from edgeheal.lab.device import Behaviour, Device, Image
@@ -44,3 +46,20 @@ def test_a_rollback_is_told_by_the_version_it_went_to():
         assert back
         assert {t.target for t in back} == {"2.3.9"}
         assert words.remedy(R.ROLLBACK, back[0].target) == "rollback 2.3.9"
+
+
+def test_fc_pro_2_who_runs_the_same_program_beside_us_is_the_first_cause_and_costs_no_budget():
+    device = Device([AppSpec("a")])
+    device.start_all()
+    device.run(100)
+    device.apps["a"].images[0].behaviour = Behaviour(lives_s=0.5)
+    device.kill("a", 6)
+    device.run(0.1)
+    device.tell(sig.ForeignStart("a", 1, "/bin/gateway --debug[4242] tech1"))
+    device.run(20)
+    (incident,) = device.open()
+    assert incident.causes[0].kind is CauseKind.FOREIGN_HAND
+    assert incident.causes[0].subject == "/bin/gateway --debug[4242] tech1"
+    assert "by somebody else /bin/gateway --debug[4242] tech1" in words.evidence(
+        next(e for e in incident.causes[0].evidence if e.code is EvidenceCode.STARTS_FOREIGN)
+    )
