@@ -48,7 +48,7 @@ def test_a_rollback_is_told_by_the_version_it_went_to():
         assert words.remedy(R.ROLLBACK, back[0].target) == "rollback 2.3.9"
 
 
-def test_fc_pro_2_who_runs_the_same_program_beside_us_is_the_first_cause_and_costs_no_budget():
+def test_fc_pro_2_who_runs_the_same_program_beside_us_is_the_first_cause():
     device = Device([AppSpec("a")])
     device.start_all()
     device.run(100)
