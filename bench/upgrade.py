@@ -105,7 +105,10 @@ class VersionedStage(Stage):
         """Only `current` is on the path, not the folder we stand in."""
         paths = os.environ.get("PYTHONPATH", "").split(":")
         kept = [path for path in paths if path and Path(path).resolve() != TOP]
-        return os.environ | {"PYTHONPATH": ":".join([str(self.versions.folder / "current"), *kept]), "PYTHONSAFEPATH": "1"}
+        current = self.versions.folder / "current"
+        if self.versions.current == "older":  # it may be of the time before a resident process went by the real name of its folder: found by this bench
+            current = current.resolve()
+        return os.environ | {"PYTHONPATH": ":".join([str(current), *kept]), "PYTHONSAFEPATH": "1"}
 
 
 class Upgrade(Chaos):

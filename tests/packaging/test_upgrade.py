@@ -21,7 +21,7 @@ def test_versions_are_exchanged_up_and_down_and_no_app_is_stopped_or_doubled_and
     spec = importlib.util.spec_from_file_location("upgrade", BENCH / "upgrade.py")
     upgrade = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(upgrade)
-    figures = upgrade.run(rounds=4, seed=5, apps=3)
+    figures = upgrade.run(rounds=3, seed=5, apps=2)
     wrong = {name: figures[name] for name in ("apps_stopped", "apps_doubled", "incidents_lost", "incidents_doubled") if figures[name]}
     assert not wrong
     assert figures["met_another_frame_version"] > 0
