@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     MakeKeeper = Callable[[Body], Keeper]
 
 LOCK_WAIT_S = 15.0
+SETTLE_S = 20.0
 DAMAGED_CONFIG = 6  # EV_DAMAGED code: the device's config cannot be kept
 
 
@@ -119,9 +120,8 @@ class Guard:
         body.supervisor.begin()
         self._open()
         body.agent.begin()
-        gc.collect()
-        gc.freeze()
-        kernel.trim()
+        _settle()
+        body.loop.after(SETTLE_S, _settle)  # by then what starting the apps had needed is free, too
         body.loop.log.say("began", f"guard of {body.layout.root}: {len(body.supervisor.apps)} apps, boundary {body.boundary}")
 
     def _open(self) -> None:
@@ -204,6 +204,13 @@ class Guard:
 
         for name in list(left):
             self.body.supervisor.stop(name, k.BY_LOCAL, lambda _reason, name=name: stopped(name))  # type: ignore[misc]
+
+
+def _settle() -> None:
+    """What is here stays: the collector need not look at it again, and what is free goes back to the kernel."""
+    gc.collect()
+    gc.freeze()
+    kernel.trim()
 
 
 def _lock(path: str) -> int:
