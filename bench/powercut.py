@@ -280,7 +280,7 @@ def spoiled(store: Store, fault: Fault, told: Path) -> Callable[[], int]:
             told.write_text(f"untyped: {type(wrong).__name__}: {wrong}")
             return BROKEN
         finally:
-            if fault.how == "count" or fault.at > fault.count:
+            if not fault.at or fault.at > fault.count:
                 told.write_text(str(fault.count))
         return FINE
 

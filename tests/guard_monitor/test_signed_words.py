@@ -42,7 +42,7 @@ def test_a_command_is_carried_out_once_and_the_same_bytes_never_again(shared):
 def test_fc_flt_2_ids_and_counters_are_remembered_over_a_kill_of_the_guard(shared):
     raw, count = shared.order(A.RESTART), restarts(shared)
     assert shared.present(raw, agent=True).reason == 0
-    until(lambda: restarts(shared) == count + 1, 10, "the restart")
+    until(lambda: restarts(shared) == count + 1 and shared.phase() == f.PHASE_RUNNING, 10, "the restart, to its end: one that is cut in half is finished")
     for _ in range(3):
         shared.again()
         assert shared.present(raw, agent=True).reason == reasons.REPLAY
