@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A hard limit that is broken, and stays broken: memory over the manifest's limit, descriptors at theirs.
+"""A hard limit that is broken, and stays broken: memory over the manifest's limit, descriptors and tasks at theirs.
 
 Duty: say it before the kernel kills. Healthy look-alike: a peak shorter than the samples that must agree.
 Invariants: judged anew on each run, never by an edge of an older one; how fast it got there is kept as evidence (refill).
@@ -28,6 +28,8 @@ class Limits:
     fds: int = 0
     memory_on: bool = False
     fds_on: bool = False
+    tasks: int = 0
+    tasks_on: int = 0  # the symptom that was told, 0 = none
 
 
 def sampled(mem: Limits, signal: Usage, around: Around) -> tuple[Symptom, ...]:
@@ -35,7 +37,7 @@ def sampled(mem: Limits, signal: Usage, around: Around) -> tuple[Symptom, ...]:
     if not around.up or (signal.run and around.run and signal.run != around.run):
         return ()
     if signal.run != mem.run:
-        mem.run, mem.memory, mem.fds = signal.run, 0, 0
+        mem.run, mem.memory, mem.fds, mem.tasks = signal.run, 0, 0, 0
     found: list[Symptom] = []
     limit = around.spec.memory_kib or signal.limit_kib
     if signal.memory_kib >= 0 and limit > 0:
@@ -54,7 +56,23 @@ def sampled(mem: Limits, signal: Usage, around: Around) -> tuple[Symptom, ...]:
         elif mem.fds == 0 and mem.fds_on:
             mem.fds_on = False
             found.append(Symptom(SymptomKind.FD_GROWTH, signal.app, on=False))
-    return tuple(found)
+    return (*found, *_tasks(mem, signal, around))
+
+
+def _tasks(mem: Limits, signal: Usage, around: Around) -> tuple[Symptom, ...]:
+    """All the processes and threads that it may have: children where most of them are."""
+    most = around.spec.tasks
+    if signal.threads < 0 or most <= 0:
+        return ()
+    mem.tasks = mem.tasks + 1 if signal.threads >= FULL * most else 0
+    if mem.tasks >= HELD and not mem.tasks_on:
+        kind = SymptomKind.CHILD_GROWTH if 2 * signal.children > signal.threads else SymptomKind.THREAD_GROWTH
+        mem.tasks_on = int(kind)
+        return (_symptom(kind, EvidenceCode.THREADS, signal.threads, most, signal, around),)
+    if mem.tasks == 0 and mem.tasks_on:
+        kind, mem.tasks_on = SymptomKind(mem.tasks_on), 0
+        return (Symptom(kind, signal.app, on=False),)
+    return ()
 
 
 def _symptom(kind: SymptomKind, code: EvidenceCode, value: int, limit: int, signal: Usage, around: Around) -> Symptom:
@@ -70,6 +88,8 @@ def reset(mem: Limits, app: str) -> tuple[Symptom, ...]:
         off.append(Symptom(SymptomKind.MEMORY_LIMIT, app, on=False))
     if mem.fds_on:
         off.append(Symptom(SymptomKind.FD_GROWTH, app, on=False))
+    if mem.tasks_on:
+        off.append(Symptom(SymptomKind(mem.tasks_on), app, on=False))
     mem.memory_on = mem.fds_on = False
-    mem.memory = mem.fds = 0
+    mem.memory = mem.fds = mem.tasks = mem.tasks_on = 0
     return tuple(off)

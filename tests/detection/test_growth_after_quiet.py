@@ -5,10 +5,10 @@ import pytest
 
 from edgeheal.core import signal as sig
 from edgeheal.core.app import AppSpec
-from edgeheal.core.kinds import EvidenceCode
+from edgeheal.core.kinds import EvidenceCode, SymptomKind
 from edgeheal.core.now import NS, Now
 from edgeheal.core.policy import Policy
-from edgeheal.detect import growth
+from edgeheal.detect import growth, limits
 from edgeheal.detect.around import Around
 
 E = EvidenceCode
@@ -38,3 +38,15 @@ def test_a_burst_after_days_of_quiet_is_no_leak():
         burst = at % 43_200 - 40_000  # four minutes up, some minutes there, and down
         value = 60_000 + (min(90_000, 375 * burst) if 0 < burst < 1_000 else 0)
         assert growth.sampled(mem, sig.Usage("a", 1, value, 200_000), around(at, spec=AppSpec("a", memory_kib=200_000))) == (), at
+
+
+@pytest.mark.parametrize(("threads", "children", "kind"), [(64, 60, SymptomKind.CHILD_GROWTH), (64, 1, SymptomKind.THREAD_GROWTH)])
+def test_an_app_with_all_the_tasks_that_it_may_have_is_told_and_a_peak_is_not(threads, children, kind):
+    mem, spec = limits.Limits(), AppSpec("a", tasks=64)
+    use = lambda at, n, c: limits.sampled(mem, sig.Usage("a", 1, 1_000, threads=n, children=c), around(at, spec=spec))  # noqa: E731
+    assert [use(at, *now) for at, now in enumerate([(threads, children), (threads, children), (20, 2), (threads, children), (threads, children)])] == [()] * 5
+    (told,) = use(6, threads, children)
+    assert (told.kind, told.evidence[0].value, told.evidence[0].limit) == (kind, threads, 64)
+    assert use(7, threads, children) == ()
+    (over,) = use(8, 20, 2)
+    assert (over.kind, over.on) == (kind, False)
