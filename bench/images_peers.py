@@ -111,7 +111,7 @@ class Mender(Peer):
     def steps(self, number: int) -> list[tuple[str, list[list[str]]]]:
         key, public = f"{self.folder}/key.pem", f"{self.folder}/public.pem"
         if not number:
-            self.quiet("openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key)
+            self.quiet("openssl", "genrsa", "-traditional", "-out", key, "2048")
             self.quiet("openssl", "rsa", "-in", key, "-pubout", "-out", public)
         tar, artifact = f"{self.folder}/app.tar", f"{self.folder}/demo.mender"
         self.again("app.tar", "demo.mender")
