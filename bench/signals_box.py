@@ -254,6 +254,6 @@ BOX_FAULTS: tuple[Fault, ...] = (
     fault("the agent's own medium does not answer", "", "AGENT_SELF", "DEVICE_IO", _freeze_agent, lambda d: run("fsfreeze", "-u", str(d.mounts[3])), apps=("camera",), limit_s=30),
     fault("the firmware sees a weak supply", "", "UNDERVOLTAGE", "SUPPLY", lambda d: d.world.throttled(0x1), lambda d: d.world.throttled(0)),
     fault("five symptoms, one weak supply", "", "UNDERVOLTAGE", "SUPPLY", _weak_supply, _strong_supply, apps=("meter", "camera", "logger", "historian"),
-          takes=("meter", "camera", "logger", "historian"), settle_s=2.0),
+          takes=("meter", "camera", "logger", "historian"), settle_s=5.0),
     fault("the agent's own medium fails and turns read-only", "", "AGENT_SELF", "DISK_FAULT", _fail_agent, settle_s=2.0, limit_s=30),
 )  # fmt: skip
