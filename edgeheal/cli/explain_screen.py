@@ -44,6 +44,7 @@ ADVICE: dict[CauseKind, tuple[str, ...]] = {
     CauseKind.TWIN: ("two devices use one name: give one of them its own",),
     CauseKind.TRUST: ("edgeheal key show",),
 }
+BOX_ADVICE: dict[CauseKind, tuple[str, ...]] = {CauseKind.PORT_HELD: ("end {subject}",)}
 _LABEL = 6
 
 
@@ -123,7 +124,10 @@ def _you(incident: Incident, causes: list[Cause], width: int) -> list[str]:
     top = causes[0] if causes else None
     fill: Callable[[str], str] = lambda text: text.format(app=incident.app or "APP", subject=(top.subject if top else "") or incident.subject or "it")  # noqa: E731
     if top is not None:
-        parts += [fill(text) for text in ADVICE.get(top.kind, ("edgeheal doctor",))]
+        advice = ADVICE.get(top.kind, ("edgeheal doctor",))
+        if not incident.app:  # the box's own: there is no app to do anything to
+            advice = BOX_ADVICE.get(top.kind, tuple(text for text in advice if "{app}" not in text))
+        parts += [fill(text) for text in advice or ("edgeheal doctor",)]
     lines = render.wrap("you   ", [f"{i} {text}" for i, text in enumerate(parts, 1)] or ["wait: it is being healed"], width, "   ")
     unlikely = [words.remedy(s.kind) for s in incident.tried if s.outcome in (Outcome.SKIPPED, Outcome.FAILED) and s.kind is not RemedyKind.HOLD]
     if unlikely:
