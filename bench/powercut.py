@@ -248,7 +248,7 @@ class World:
         self.trust = envelope.encode(make_trust())
         self.one = Image("1.0", shared | {"own": (b"1" * 3000, False)})
         self.two = Image("2.0", shared | {"own": (b"2" * 3000, False)})
-        fresh = {f"new/{n % 4}/f{n:02}": (os.urandom(900 + 90 * n), n % 3 == 0) for n in range(84)}
+        fresh = {f"new/{n % 4}/f{n:02}": (os.urandom(900 + 90 * n), n % 3 == 0) for n in range(98)}
         self.three = Image("3.0", shared | fresh | {"big": (os.urandom(70_000), False), "nothing": (b"", False)})
 
 
