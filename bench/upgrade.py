@@ -37,7 +37,7 @@ TOP = HERE.parent
 sys.path[:0] = [str(TOP), str(HERE)]
 
 import chaos  # noqa: E402
-from chaos import FIRST_UID, Chaos  # noqa: E402
+from chaos import FIRST_UID, Chaos, age_s, stat  # noqa: E402
 
 from edgeheal.lab.stage import Stage, until  # noqa: E402
 
@@ -173,11 +173,20 @@ class Upgrade(Chaos):
                 self._fault()
 
     def turn(self, seconds: float) -> None:
-        """An agent that its guard does not understand hears nothing: such a moment is no settled one."""
+        """A moment is no settled one while the agent is not understood by its guard, or not there yet: on a busy machine a process is long before it hears."""
         before = len(self.truth.settled)
         super().turn(seconds)
-        if self.apart_in_version():
+        if self.apart_in_version() or not self._agent_listens():
             del self.truth.settled[before:]
+
+    def _agent_listens(self) -> bool:
+        """Whether the agent that runs now has made its socket, a while ago."""
+        one = stat(self.agent())
+        try:
+            made = (self.stage.root / "run/edgeheal/agent/control.sock").stat().st_mtime
+        except OSError:
+            return False
+        return one is not None and made >= time.time() - age_s(one[2]) - 0.1 and time.time() - made > 2.0
 
     def answered(self) -> None:
         """Each hang happened, for the count, when its run was replaced."""
