@@ -26,7 +26,7 @@ def run() -> dict[str, Any]:
     from edgeheal.lab.stage import Stage
 
     with tempfile.TemporaryDirectory(prefix="bench-cli-", ignore_cleanup_errors=True) as name, Stage(Path(name)) as stage:
-        play, _ = demo.set_stage(stage, lambda _: None)
+        play, world = demo.set_stage(stage, lambda _: None)
         healed = scenes.play_one("kill", play)
         if not healed.ok:
             raise SystemExit(f"bench cli: the device did not heal: {healed}")
@@ -42,6 +42,7 @@ def run() -> dict[str, Any]:
         try:
             figures = _measured(commands, stage.environment())
         finally:
+            world.close()
             if monit is not None:
                 monit.kill()
                 monit.wait()
