@@ -147,7 +147,9 @@ def test_an_app_s_output_is_readable_by_descriptor(box):
 
 
 @pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts: needs root")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0, reason="needs root and mount namespaces"
+)
 def test_on_a_device_logs_lie_on_a_disk_of_their_own_with_a_size(tmp_path):
     code = (
         "import os, sys; sys.path[:0] = [sys.argv[1]]\nfrom edgeheal.guard import places\n"

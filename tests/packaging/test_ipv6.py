@@ -38,7 +38,11 @@ def listens(port):
 @pytest.mark.skipif(not six(), reason="this machine has no IPv6 loopback")
 @pytest.mark.parametrize("host", ["::1", "localhost"])
 def test_an_incident_is_stored_over_ipv6_and_a_private_ca(tmp_path, host):
-    if "::1" not in {row[4][0] for row in socket.getaddrinfo(host, None)}:
+    try:
+        found = {row[4][0] for row in socket.getaddrinfo(host, None)}
+    except OSError:  # a box without a file of hosts
+        found = set()
+    if "::1" not in found:
         pytest.skip(f"{host} has no IPv6 address here")
     with Stage(tmp_path) as stage:
         authority = Authority(tmp_path / "ca")
