@@ -21,7 +21,7 @@ SMALL = {"size_bytes": 4 * 8192, "slot_bytes": 8192}
 
 def open_journal(disk, says=None, *, session=b"sessA.", state=lambda: pack_state({"n": 1}), daily=0, **more) -> JournalFiles:
     emit = (says if says is not None else []).append
-    return JournalFiles(disk, emit, session=session, now=lambda: Now("boot-1", 1), state=state, daily_bytes=daily, **{**SMALL, **more})
+    return JournalFiles(disk, emit, session=session, now=lambda: Now("boot-1", time.monotonic_ns()), state=state, daily_bytes=daily, **{**SMALL, **more})
 
 
 def tick(journal: JournalFiles, disk: CutDisk) -> None:
