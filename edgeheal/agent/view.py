@@ -14,7 +14,7 @@ from edgeheal.core import deployment, host_metrics, plain, words
 from edgeheal.core.effect import Act, Verb
 from edgeheal.core.ids import short_id
 from edgeheal.core.incident import Incident
-from edgeheal.core.kinds import AppState, IncidentState, Need, Outcome, RemedyKind, Shown
+from edgeheal.core.kinds import AppState, IncidentState, Outcome, RemedyKind, Shown
 from edgeheal.core.now import NS, Now
 from edgeheal.core.signal import Booted, HostSample, LinkIs, Signal
 from edgeheal.engine.state import State
@@ -31,7 +31,7 @@ def shown(app: App, incident: Incident | None) -> Shown:
         return Shown.UNKNOWN
     if app.state is AppState.PAUSED:
         return Shown.PAUSED
-    if app.held or (incident is not None and incident.need in (Need.APPROVE, Need.VISIT)):
+    if app.held or (incident is not None and words.needs_you(incident.state, incident.need)):
         return Shown.NEEDS_YOU
     if app.state in _HEALING or incident is not None:
         return Shown.HEALING
@@ -200,4 +200,4 @@ def incident_document(incident: Incident) -> dict[str, Any]:
 
 def of_box(incident: Incident) -> Shown:
     """The word for the whole box while this is its worst incident."""
-    return Shown.NEEDS_YOU if incident.need in (Need.APPROVE, Need.VISIT) else Shown.HEALING
+    return Shown.NEEDS_YOU if words.needs_you(incident.state, incident.need) else Shown.HEALING

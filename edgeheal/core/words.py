@@ -159,9 +159,12 @@ def shown(state: IncidentState, need: Need) -> str:
     """The word of a list for an incident: HEALING, HEALED, NEEDS YOU or PAUSED's neighbours."""
     if state == IncidentState.RESOLVED:
         return HEALED
-    if need in (Need.APPROVE, Need.VISIT) or state in (IncidentState.AWAITING_APPROVAL, IncidentState.ESCALATED):
-        return SHOWN[Shown.NEEDS_YOU]
-    return SHOWN[Shown.HEALING]
+    return SHOWN[Shown.NEEDS_YOU if needs_you(state, need) else Shown.HEALING]
+
+
+def needs_you(state: IncidentState, need: Need) -> bool:
+    """Whether an open incident waits for a person: the one rule of status, lists and the fleet."""
+    return need in (Need.APPROVE, Need.VISIT) or state in (IncidentState.AWAITING_APPROVAL, IncidentState.ESCALATED)
 
 
 def tried(step: Tried) -> str:
